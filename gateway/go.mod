@@ -20,3 +20,8 @@ require (
 	erlmcp.dev/proto v0.0.0
 	erlmcp.dev/shared v0.0.0
 )
+
+require (
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0 // indirect
+)

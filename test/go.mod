@@ -22,3 +22,11 @@ require (
 	erlmcp.dev/proto v0.0.0
 	erlmcp.dev/shared v0.0.0
 )
+
+require (
+	github.com/google/go-cmp v0.7.0
+	github.com/modelcontextprotocol/go-sdk v1.8.0
+	go.uber.org/goleak v1.3.0
+	golang.org/x/sync v0.24.0
+	golang.org/x/sys v0.49.0
+)

@@ -1,0 +1,150 @@
+# Everything a contributor runs. Go alone is enough: tools are installed, pinned, into .build/bin.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .build/bin
+VERSION ?= 3.0.0
+COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+DATE ?= $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
+BUILD := erlmcp.dev/cmd/erlmcp/internal/build
+LDFLAGS := -s -w -X $(BUILD).Version=$(VERSION) -X $(BUILD).Commit=$(COMMIT) -X $(BUILD).Date=$(DATE)
+
+# All packages of all modules in go.work.
+ALL = $(shell go list -m -f '{{.Path}}/...')
+# All modules' directories, from here.
+DIRS = $(shell go list -m -f '{{.Dir}}' | sed "s|^$(CURDIR)/||")
+# The race detector needs a C compiler; go env tells whether there is one.
+RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race,)
+
+FUZZTIME ?= 10s
+BENCH ?= .
+ARGS ?=
+
+##@ Everyday
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "; printf "make TARGET\n"} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Run everything in one process (ARGS="--port 0 ...")
+	$(BIN)/erlmcp up $(ARGS)
+
+.PHONY: build
+build: ## Build the program into .build/bin/erlmcp
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/erlmcp ./cmd/erlmcp
+
+.PHONY: test
+test: ## Test all modules, with the race detector (starts its own Redis and Postgres)
+	go test $(RACE) -timeout 10m $(ALL)
+
+##@ Before a commit
+
+.PHONY: generate
+generate: protodeps $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2) ## Generate Go and OpenAPI from the protos, and the configuration's documentation
+	$(BIN)/buf generate
+	go run ./cmd/erlmcp config docs > .build/configuration.md
+	cp .build/configuration.md docs/configuration.md
+
+.PHONY: generate-check
+generate-check: protodeps $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2) ## Fail when generated files are stale
+	@rm -rf .build/fresh && mkdir -p .build/fresh/docs
+	@$(BIN)/buf generate -o .build/fresh
+	@go run ./cmd/erlmcp config docs > .build/fresh/docs/configuration.md
+	@generated() { find proto docs/configuration.md -type f \( -name '*.pb.go' -o -name '*.pb.gw.go' -o -name '*.swagger.json' -o -name configuration.md \) | sort; }; \
+	stale=; diff <(generated) <(cd .build/fresh && generated) || stale=1; \
+	for f in $$(generated); do cmp "$$f" ".build/fresh/$$f" || stale=1; done; \
+	[ -z "$$stale" ] || { echo "generated files are stale: run make generate"; exit 1; }
+	@echo "generated files are fresh"
+
+.PHONY: lint
+lint: lint-go lint-proto lint-scripts ## Check style, layering, protos and scripts
+
+.PHONY: lint-go
+lint-go: $(BIN)/.golangci-lint
+	@test -z "$$(gofmt -l $(DIRS))" || { gofmt -l $(DIRS); echo "not formatted: run make fmt"; exit 1; }
+	go vet $(ALL)
+	$(BIN)/golangci-lint run $(addsuffix /...,$(addprefix ./,$(DIRS)))
+
+# Protos are compared with those of BASE: where this branch left main, or on main the commit before.
+BASE ?= $(shell b=$$(git merge-base HEAD main 2>/dev/null); if [ "$$b" = "$$(git rev-parse HEAD 2>/dev/null)" ]; then git rev-parse -q --verify HEAD~1; else echo "$$b"; fi)
+
+.PHONY: lint-proto
+lint-proto: protodeps $(BIN)/.buf
+	$(BIN)/buf lint
+	$(BIN)/buf format -d --exit-code proto
+	@rm -rf .build/base && mkdir -p .build/base/.build
+	@if [ -n "$(BASE)" ] && git cat-file -e "$(BASE):proto/erlmcp" 2>/dev/null; then \
+	  git archive "$(BASE)" proto buf.yaml | tar -x -C .build/base && cp -R .build/protodeps .build/base/.build/ && \
+	  echo "$(BIN)/buf breaking --against $(BASE)" && $(BIN)/buf breaking --against .build/base; \
+	else echo "no older protos to compare with"; fi
+
+.PHONY: lint-scripts
+lint-scripts:
+	@scripts=$$(git ls-files -co --exclude-standard | grep -E '\.sh$$|^\.ci/run$$' || true); \
+	for s in $$scripts; do if head -1 "$$s" | grep -q bash; then bash -n "$$s"; else sh -n "$$s"; fi; done; \
+	if command -v shellcheck > /dev/null && [ -n "$$scripts" ]; then shellcheck $$scripts; else echo "scripts parse; shellcheck is not installed here"; fi
+
+.PHONY: fmt
+fmt: $(BIN)/.buf ## Format Go and protos
+	gofmt -w $(DIRS)
+	$(BIN)/buf format -w proto
+
+.PHONY: tidy
+tidy: ## Tidy all modules
+	@for d in $(DIRS); do echo "tidy $$d"; (cd "$$d" && go mod tidy); done
+	go work sync
+
+##@ Deeper
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s)
+	@found=$$(git ls-files -co --exclude-standard '*_test.go' | xargs grep -o '^func Fuzz[A-Za-z0-9_]*' | sed 's/:func /:/'); \
+	for one in $$found; do \
+	  echo "fuzz $$one"; (cd "$$(dirname "$${one%%:*}")" && go test -run '^$$' -fuzz "^$${one##*:}\$$" -fuzztime $(FUZZTIME) .); \
+	done
+
+.PHONY: conformance
+conformance: ## Check the protocol, with every revision and transport
+	@go test -list Conformance ./test/... | grep -q '^Test' || { echo "there are no conformance tests in ./test"; exit 1; }
+	go test -count=1 -timeout 15m -run Conformance ./test/...
+
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH=regexp)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(ALL)
+
+.PHONY: tools
+tools: $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2 golangci-lint grpcurl) ## Install all tools into .build/bin
+
+.PHONY: clean
+clean: ## Remove what was built, tools included
+	rm -rf .build
+
+# Definitions that our protos import, printed from the Go modules that carry them.
+.PHONY: protodeps
+protodeps:
+	@cd proto && go run ./internal/deps ../.build/protodeps
+
+# tool NAME, MODULE, VERSION, PACKAGE: a stamp beside the program says that it is there in this version.
+define tool
+$(BIN)/.$(1): $(BIN)/.$(1)@$(3)
+	@cp $$< $$@
+$(BIN)/.$(1)@$(3):
+	@mkdir -p $(BIN)
+	@go version -m $(BIN)/$(1) 2>/dev/null | grep -qF "$$$$(printf 'mod\t$(2)\t$(3)')" || \
+	  { echo "install $(1) $(3)"; GOBIN=$(CURDIR)/$(BIN) GOWORK=off GOFLAGS= go install $(4)@$(3); }
+	@rm -f $(BIN)/.$(1)@* && touch $$@
+endef
+
+$(eval $(call tool,buf,github.com/bufbuild/buf,v1.75.0,github.com/bufbuild/buf/cmd/buf))
+$(eval $(call tool,protoc-gen-go,google.golang.org/protobuf,v1.36.12,google.golang.org/protobuf/cmd/protoc-gen-go))
+$(eval $(call tool,protoc-gen-go-grpc,google.golang.org/grpc/cmd/protoc-gen-go-grpc,v1.6.2,google.golang.org/grpc/cmd/protoc-gen-go-grpc))
+$(eval $(call tool,protoc-gen-grpc-gateway,github.com/grpc-ecosystem/grpc-gateway/v2,v2.33.0,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway))
+$(eval $(call tool,protoc-gen-openapiv2,github.com/grpc-ecosystem/grpc-gateway/v2,v2.33.0,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2))
+$(eval $(call tool,golangci-lint,github.com/golangci/golangci-lint/v2,v2.15.0,github.com/golangci/golangci-lint/v2/cmd/golangci-lint))
+$(eval $(call tool,grpcurl,github.com/fullstorydev/grpcurl,v1.9.4,github.com/fullstorydev/grpcurl/cmd/grpcurl))

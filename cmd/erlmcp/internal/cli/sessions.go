@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
+)
+
+func sessionsCommand(s *System) *cobra.Command {
+	return group("sessions", "List, show and close sessions", "  erlmcp sessions list",
+		sessionsListCommand(s), sessionsShowCommand(s), sessionsCloseCommand(s))
+}
+
+func sessionsListCommand(s *System) *cobra.Command {
+	var limit int
+	c := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the sessions of the whole cluster", Args: takes(0, 0, ""),
+		Example: "  erlmcp sessions list\n  erlmcp sessions list --limit 10 -o json",
+	}
+	a := adminFlags(s, c)
+	c.Flags().IntVar(&limit, "limit", 1000, "most sessions to list")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if limit < 1 {
+			return usagef("--limit %d is not positive", limit)
+		}
+		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
+			all, err := listSessions(ctx, sessionv1.NewSessionServiceClient(conn), limit)
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, x := range all.GetSessions() {
+				rows = append(rows, []string{x.GetSessionId(), x.GetPrincipal(), x.GetProtocolVersion(), x.GetView(), x.GetOwner(), at(x.GetUsedAt()), x.GetClient()})
+			}
+			return a.show(all, []string{"ID", "PRINCIPAL", "VERSION", "VIEW", "OWNER", "USED", "CLIENT"}, rows)
+		})
+	}
+	return c
+}
+
+// listSessions reads pages until there are enough.
+func listSessions(ctx context.Context, client sessionv1.SessionServiceClient, limit int) (*sessionv1.ListSessionsResponse, error) {
+	const page = 500
+	all := &sessionv1.ListSessionsResponse{}
+	for {
+		size := min(page, limit-len(all.GetSessions()))
+		resp, err := client.ListSessions(ctx, &sessionv1.ListSessionsRequest{PageSize: uint32(size), PageToken: all.GetNextPageToken()})
+		if err != nil {
+			return nil, err
+		}
+		all.Sessions = append(all.Sessions, resp.GetSessions()...)
+		all.NextPageToken = resp.GetNextPageToken()
+		if all.GetNextPageToken() == "" || len(all.GetSessions()) >= limit {
+			return all, nil
+		}
+	}
+}
+
+func sessionsShowCommand(s *System) *cobra.Command {
+	c := &cobra.Command{
+		Use: "show ID", Short: "Show one session", Args: takes(1, 1, "the ID of a session"),
+		Example: "  erlmcp sessions show 0198f2d4-6c1e-7e0a-9d57-2f6f3f3d4a10",
+	}
+	a := adminFlags(s, c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
+			resp, err := sessionv1.NewSessionServiceClient(conn).GetSession(ctx, &sessionv1.GetSessionRequest{SessionId: args[0]})
+			if err != nil {
+				return err
+			}
+			x := resp.GetSession()
+			return a.show(resp, []string{"ID", x.GetSessionId()}, [][]string{
+				{"principal", x.GetPrincipal()},
+				{"client", x.GetClient()},
+				{"version", x.GetProtocolVersion()},
+				{"view", x.GetView()},
+				{"owner", x.GetOwner()},
+				{"created", at(x.GetCreatedAt())},
+				{"used", at(x.GetUsedAt())},
+				{"upstreams", strings.Join(x.GetUpstreams(), " ")},
+			})
+		})
+	}
+	return c
+}
+
+func sessionsCloseCommand(s *System) *cobra.Command {
+	c := &cobra.Command{
+		Use: "close ID", Short: "End a session and everything that it holds", Args: takes(1, 1, "the ID of a session"),
+		Example: "  erlmcp sessions close 0198f2d4-6c1e-7e0a-9d57-2f6f3f3d4a10",
+	}
+	a := adminFlags(s, c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
+			resp, err := sessionv1.NewSessionServiceClient(conn).CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: args[0]})
+			if err != nil {
+				return err
+			}
+			return a.done(resp, "session %s closed", args[0])
+		})
+	}
+	return c
+}

@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
+	"erlmcp.dev/shared/access"
+	"erlmcp.dev/shared/catalog"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/upstream"
+)
+
+// Engine serves MCP. It is safe for concurrent use.
+type Engine struct {
+	config     Config
+	serverInfo json.RawMessage
+	changes    changes
+}
+
+// Config is what an Engine needs.
+type Config struct {
+	Catalog Catalog
+	// Servers reaches servers that need no owner.
+	Servers Servers
+	// Owners reaches the owners of sessions and of stateful upstream ends.
+	Owners Owners
+	// Sealer makes and opens session ids and request states.
+	Sealer Sealer
+	Meter  Meter
+	// Version of erlmcp, told to clients.
+	Version string
+	Log     *slog.Logger
+}
+
+// Catalog is the gateway's copy of the registry.
+type Catalog interface {
+	Current() *catalog.Catalog
+}
+
+// Servers lends the shared connection to a server that keeps no session. done ends the loan.
+type Servers interface {
+	Peer(ctx context.Context, server *registryv1.CatalogServer) (peer upstream.Peer, done func(), err error)
+}
+
+// Owners finds the owners of sessions. Errors are gRPC statuses of SessionService.
+type Owners interface {
+	// Open opens a session at some owner.
+	Open(ctx context.Context, req *sessionv1.OpenSessionRequest) (*sessionv1.SessionFacts, error)
+	// Facts says who owns a session; usually from memory.
+	Facts(ctx context.Context, sessionID string) (*sessionv1.SessionFacts, error)
+	// Forget drops what Facts remembers of a session.
+	Forget(sessionID string)
+	// Session is the session service at an owner's address.
+	Session(address string) (sessionv1.SessionServiceClient, error)
+	// Upstream is the upstream service for a principal's calls to a server: at the given address, or, when
+	// it is empty, at the owner that such calls always go to.
+	Upstream(address, principal, server string) (sessionv1.UpstreamServiceClient, error)
+}
+
+// Sealer makes tokens that only services of this cluster can make or read.
+type Sealer interface {
+	Seal(purpose string, plaintext, bound []byte) string
+	Open(purpose, token string, bound []byte) ([]byte, error)
+}
+
+// Meter counts what clients ask for.
+type Meter interface {
+	// Request is called once for each request that was answered.
+	Request(r Measured)
+}
+
+// Measured is one answered request.
+type Measured struct {
+	Transport, Method, Principal string
+	Server, Name                 string // of calls
+	Failed                       bool   // a JSON-RPC error, or a result with isError
+	Duration                     time.Duration
+}
+
+// New makes an Engine.
+func New(config Config) *Engine {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	var info jsonrpc.Object
+	info.Set("name", jsonrpc.String("erlmcp"))
+	info.Set("title", jsonrpc.String("erlmcp gateway"))
+	info.Set("version", jsonrpc.String(config.Version))
+	return &Engine{config: config, serverInfo: info.JSON()}
+}
+
+// Client is who sends a message, and over what.
+type Client struct {
+	Principal access.Principal
+	// View is the one that the client asked for; empty for everything.
+	View string
+	// Transport is the metrics label of the transport, such as "http".
+	Transport string
+	// Header holds the HTTP request's headers, which a modern request must repeat itself in; nil on
+	// transports without headers.
+	Header http.Header
+}
+
+// Stream takes the messages that belong to a request and come before its answer.
+type Stream interface {
+	// Send takes a message, and the id to resume from where the stream can be resumed. A nil message only
+	// tells an id. An error means that the client is gone.
+	Send(id string, message []byte) error
+}
+
+// Reply is the answer to one message.
+type Reply struct {
+	// Status is the HTTP status that the specification asks for.
+	Status int
+	// Body is the JSON-RPC message in pieces, to be written one behind the other; nil for none.
+	Body [][]byte
+	// EventID is the id to resume behind, where the answer came on a stream that can be resumed.
+	EventID string
+}
+
+func (e *Engine) view(name string) (*catalog.View, bool) {
+	return e.config.Catalog.Current().View(name)
+}
+
+// HasView reports whether there is a view or server of that name.
+func (e *Engine) HasView(name string) bool {
+	_, ok := e.view(name)
+	return ok
+}
+
+func success(id, result json.RawMessage) Reply {
+	return Reply{Status: http.StatusOK, Body: [][]byte{jsonrpc.Response(id, result)}}
+}
+
+func failure(id json.RawMessage, status int, err *jsonrpc.Error) Reply {
+	return Reply{Status: status, Body: [][]byte{jsonrpc.ErrorResponse(id, err.JSON())}}
+}
+
+// Malformed is the reply to bytes that are no message: an error of jsonrpc.Parse or jsonrpc.Batch.
+func Malformed(m jsonrpc.Message, err error) Reply {
+	return failure(m.ID, http.StatusBadRequest, parseError(err))
+}

@@ -1,0 +1,337 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
+	"erlmcp.dev/shared/catalog"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+)
+
+// Session is a legacy client's session as a gateway sees it.
+type Session struct {
+	engine *Engine
+	client Client
+	facts  *sessionv1.SessionFacts
+	token  string
+}
+
+const purposeSession = "erlmcp session id v1"
+
+// Token is what the client presents to come back: the sealed session id.
+func (s *Session) Token() string { return s.token }
+
+// Version is the negotiated revision.
+func (s *Session) Version() string { return s.facts.GetProtocolVersion() }
+
+// Initialize opens a session. The Session is nil where the Reply is an error.
+func (e *Engine) Initialize(ctx context.Context, c Client, m *jsonrpc.Message) (*Session, Reply) {
+	start := time.Now()
+	s, reply := e.initialize(ctx, c, m)
+	e.config.Meter.Request(Measured{
+		Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID,
+		Failed: s == nil, Duration: time.Since(start),
+	})
+	return s, reply
+}
+
+func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (*Session, Reply) {
+	view, ok := e.view(c.View)
+	if !ok {
+		return nil, failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "no view or server is named %q", c.View))
+	}
+	asked, r := required(m.Params, "protocolVersion")
+	if r != nil {
+		return nil, failure(m.ID, http.StatusOK, r.err)
+	}
+	capabilities := jsonrpc.Get(m.Params, "capabilities")
+	if capabilities == nil {
+		capabilities = json.RawMessage("{}")
+	}
+	if capabilities[0] != '{' {
+		return nil, failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, `params needs "capabilities", an object`))
+	}
+	version := mcp.NegotiateLegacy(asked)
+	facts, err := e.config.Owners.Open(ctx, &sessionv1.OpenSessionRequest{
+		Principal:          &sessionv1.Principal{Id: c.Principal.ID},
+		ProtocolVersion:    version,
+		View:               c.View,
+		ClientCapabilities: capabilities,
+		ClientInfo:         jsonrpc.Get(m.Params, "clientInfo"),
+	})
+	if err != nil {
+		e.config.Log.Warn("opening a session failed", "error", err)
+		rpcErr, httpStatus := ownerError(err)
+		return nil, failure(m.ID, httpStatus, rpcErr)
+	}
+	id, err := uuid.Parse(facts.GetSessionId())
+	if err != nil {
+		return nil, failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session service made a malformed session id"))
+	}
+	s := &Session{engine: e, client: c, facts: facts, token: e.config.Sealer.Seal(purposeSession, id[:], nil)}
+	result := []byte(`{"protocolVersion":`)
+	result = append(result, jsonrpc.String(version)...)
+	result = append(result, `,"capabilities":`+legacyCapabilities+`,"serverInfo":`...)
+	result = append(result, e.serverInfo...)
+	if view.Instructions != "" {
+		result = append(result, `,"instructions":`...)
+		result = append(result, jsonrpc.String(view.Instructions)...)
+	}
+	return s, success(m.ID, append(result, '}'))
+}
+
+// Errors of Session.
+var (
+	// ErrNoSession: the id was never a session of this principal and view, or the session ended.
+	ErrNoSession = errors.New("session not found; initialize a new one")
+	// ErrUnavailable: nobody can say now.
+	ErrUnavailable = errors.New("the session service can't be reached; try again shortly")
+)
+
+// Session finds the session that a client presents: ErrNoSession or ErrUnavailable. Where the owner is known
+// it costs no call.
+func (e *Engine) Session(ctx context.Context, c Client, token string) (*Session, error) {
+	plain, err := e.config.Sealer.Open(purposeSession, token, nil)
+	if err != nil {
+		return nil, ErrNoSession
+	}
+	id, err := uuid.FromBytes(plain)
+	if err != nil {
+		return nil, ErrNoSession
+	}
+	facts, err := e.config.Owners.Facts(ctx, id.String())
+	switch {
+	case status.Code(err) == codes.NotFound:
+		return nil, ErrNoSession
+	case err != nil:
+		e.config.Log.Warn("locating a session failed", "error", err)
+		return nil, ErrUnavailable
+	case facts.GetPrincipal().GetId() != c.Principal.ID, facts.GetView() != c.View:
+		return nil, ErrNoSession // someone else's: it must look like none
+	}
+	return &Session{engine: e, client: c, facts: facts, token: token}, nil
+}
+
+// Request serves one request of the session. The work goes on when ctx ends; what it brings can be had by
+// Listen where the stream could be resumed.
+func (s *Session) Request(ctx context.Context, m *jsonrpc.Message, out Stream) Reply {
+	start := time.Now()
+	measured := Measured{Transport: s.client.Transport, Method: m.Method, Principal: s.client.Principal.ID}
+	reply := s.request(ctx, m, out, &measured)
+	measured.Failed = measured.Failed || reply.Status >= 400
+	measured.Duration = time.Since(start)
+	s.engine.config.Meter.Request(measured)
+	return reply
+}
+
+func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, measured *Measured) Reply {
+	view, ok := s.engine.view(s.client.View)
+	if !ok {
+		return failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the view %q was removed", s.client.View))
+	}
+	switch m.Method {
+	case mcp.MethodPing:
+		return success(m.ID, json.RawMessage("{}"))
+	case mcp.MethodToolsList:
+		return s.engine.list(m, view, catalog.Tools, false)
+	case mcp.MethodPromptsList:
+		return s.engine.list(m, view, catalog.Prompts, false)
+	case mcp.MethodResourcesList:
+		return s.engine.list(m, view, catalog.Resources, false)
+	case mcp.MethodTemplatesList:
+		return s.engine.list(m, view, catalog.Templates, false)
+	case mcp.MethodSetLevel:
+		return s.send(ctx, m, "", m.Params, out, measured)
+	case mcp.MethodToolsCall, mcp.MethodPromptsGet, mcp.MethodResourcesRead, mcp.MethodComplete, mcp.MethodSubscribe, mcp.MethodUnsubscribe:
+		to, r := s.engine.route(view, m, false)
+		if r != nil {
+			measured.Failed = true
+			return failure(m.ID, http.StatusOK, r.err)
+		}
+		measured.Server, measured.Name = to.server.GetServer().GetName(), to.name()
+		if s.direct(to.server, m.Method) {
+			return s.callDirect(ctx, m, to, out, measured)
+		}
+		return s.send(ctx, m, measured.Server, to.params, out, measured)
+	case mcp.MethodInitialize:
+		return failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session is initialized already"))
+	}
+	measured.Failed = true
+	return failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "Method not found: %s", m.Method))
+}
+
+// send has the session's owner carry out a request and passes on what comes.
+func (s *Session) send(ctx context.Context, m *jsonrpc.Message, server string, params json.RawMessage, out Stream, measured *Measured) Reply {
+	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
+		return owner.Send(ctx, &sessionv1.SendRequest{
+			SessionId: s.facts.GetSessionId(),
+			Message:   jsonrpc.Request(m.ID, m.Method, params),
+			Server:    server,
+			Resumable: s.resumable(),
+		})
+	})
+	for err == nil {
+		var response *sessionv1.SendResponse
+		if response, err = events.next(); err != nil {
+			break
+		}
+		event := response.GetEvent()
+		if answered, failed := isAnswer(event.GetMessage()); answered {
+			measured.Failed = failed
+			return Reply{Status: http.StatusOK, Body: [][]byte{event.GetMessage()}, EventID: event.GetId()}
+		}
+		if out.Send(event.GetId(), event.GetMessage()) != nil {
+			return Reply{}
+		}
+	}
+	if errors.Is(err, io.EOF) { // cancelled by the client: there is no answer
+		return Reply{}
+	}
+	if ctx.Err() != nil {
+		return Reply{}
+	}
+	s.lost(err)
+	rpcErr, httpStatus := ownerError(err)
+	return failure(m.ID, httpStatus, rpcErr)
+}
+
+// isAnswer reports whether a message is a response, and whether that tells of a failure.
+func isAnswer(message []byte) (answer, failed bool) {
+	if len(message) == 0 || jsonrpc.Get(message, "method") != nil {
+		return false, false
+	}
+	result := jsonrpc.Get(message, "result")
+	return true, result == nil || isErrorResult(result)
+}
+
+// resumable reports whether the client can resume a request's stream.
+func (s *Session) resumable() bool {
+	return s.client.Header != nil && s.Version() >= mcp.V2025_03_26
+}
+
+// Notify hands a notification or a response to the session: ErrNoSession or ErrUnavailable.
+func (s *Session) Notify(ctx context.Context, m *jsonrpc.Message) error {
+	message := jsonrpc.Request(nil, m.Method, m.Params)
+	switch {
+	case m.IsResponse() && m.Error != nil:
+		message = jsonrpc.ErrorResponse(m.ID, m.Error)
+	case m.IsResponse():
+		message = jsonrpc.Response(m.ID, m.Result)
+	}
+	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
+		return owner.Send(ctx, &sessionv1.SendRequest{SessionId: s.facts.GetSessionId(), Message: message})
+	})
+	if err == nil {
+		_, err = events.next()
+	}
+	return s.ended(err)
+}
+
+// ErrGone: the events after the one that the client names are no longer kept.
+var ErrGone = errors.New("the events after this one are no longer kept")
+
+// Listen passes on the session's standing stream, or, behind an event that the client names, what it missed of
+// that event's stream. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable or ErrGone.
+func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
+	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
+		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.GetSessionId(), After: after})
+	})
+	for err == nil {
+		var response *sessionv1.ListenResponse
+		if response, err = events.next(); err == nil {
+			err = out.Send(response.GetEvent().GetId(), response.GetEvent().GetMessage())
+			if err != nil {
+				return nil
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return s.ended(err)
+}
+
+// Close ends the session: ErrNoSession or ErrUnavailable.
+func (s *Session) Close(ctx context.Context) error {
+	owner, err := s.engine.config.Owners.Session(s.facts.GetAddress())
+	if err != nil {
+		return ErrUnavailable
+	}
+	_, err = owner.CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: s.facts.GetSessionId()})
+	s.engine.config.Owners.Forget(s.facts.GetSessionId())
+	return s.ended(err)
+}
+
+// ended says what the end of a stream means to the client.
+func (s *Session) ended(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return nil
+	}
+	s.lost(err)
+	switch status.Code(err) {
+	case codes.NotFound:
+		return ErrNoSession
+	case codes.OutOfRange:
+		return ErrGone
+	}
+	s.engine.config.Log.Warn("a session's owner failed", "session", s.facts.GetSessionId(), "owner", s.facts.GetOwner(), "error", err)
+	return ErrUnavailable
+}
+
+// lost forgets where the session is when its owner no longer has it, so that the next request asks anew.
+func (s *Session) lost(err error) {
+	switch status.Code(err) {
+	case codes.NotFound, codes.FailedPrecondition, codes.Unavailable:
+		s.engine.config.Owners.Forget(s.facts.GetSessionId())
+	}
+}
+
+// ownerStream is a stream from the session's owner whose first message was read already.
+type ownerStream[T any] struct {
+	stream grpc.ServerStreamingClient[T]
+	first  *T
+	err    error
+	read   bool
+}
+
+func (o *ownerStream[T]) next() (*T, error) {
+	if !o.read {
+		o.read = true
+		return o.first, o.err
+	}
+	return o.stream.Recv()
+}
+
+// open starts a stream at the session's owner. An owner that says that the session is another's did nothing
+// with the request, so it goes to that other one.
+func open[T any](ctx context.Context, s *Session, start func(sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[T], error)) (*ownerStream[T], error) {
+	for attempt := 0; ; attempt++ {
+		owner, err := s.engine.config.Owners.Session(s.facts.GetAddress())
+		if err != nil {
+			return nil, err
+		}
+		o := &ownerStream[T]{}
+		if o.stream, err = start(owner); err != nil {
+			return nil, err
+		}
+		o.first, o.err = o.stream.Recv()
+		if status.Code(o.err) != codes.FailedPrecondition || attempt == 2 {
+			return o, nil
+		}
+		s.engine.config.Owners.Forget(s.facts.GetSessionId())
+		if s.facts, err = s.engine.config.Owners.Facts(ctx, s.facts.GetSessionId()); err != nil {
+			return nil, err
+		}
+	}
+}

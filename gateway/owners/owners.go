@@ -1,0 +1,254 @@
+// Package owners finds the owners of sessions, and remembers them for as long as their owners would say so if
+// that changed. It must not know the protocol of MCP.
+package owners
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
+)
+
+// Owners is the gateway's directory of sessions. It is safe for concurrent use.
+type Owners struct {
+	config Config
+	any    sessionv1.SessionServiceClient
+
+	mu      sync.Mutex
+	watches map[string]*watch // by address
+	known   map[string]*sessionv1.SessionFacts
+	closed  bool
+	running sync.WaitGroup
+}
+
+// Config is what Owners need.
+type Config struct {
+	// Any reaches some owner, whichever.
+	Any grpc.ClientConnInterface
+	// Dial reaches the owner at an address.
+	Dial func(address string) (grpc.ClientConnInterface, error)
+	// MaxKnown is how many sessions are remembered; 100,000 when 0.
+	MaxKnown int
+	Log      *slog.Logger
+}
+
+// New makes Owners; Close ends them.
+func New(config Config) *Owners {
+	if config.MaxKnown == 0 {
+		config.MaxKnown = 100_000
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Owners{
+		config:  config,
+		any:     sessionv1.NewSessionServiceClient(config.Any),
+		watches: map[string]*watch{},
+		known:   map[string]*sessionv1.SessionFacts{},
+	}
+}
+
+// Open implements engine.Owners.
+func (o *Owners) Open(ctx context.Context, req *sessionv1.OpenSessionRequest) (*sessionv1.SessionFacts, error) {
+	response, err := o.any.OpenSession(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	o.remember(response.GetFacts())
+	return response.GetFacts(), nil
+}
+
+// Facts implements engine.Owners.
+func (o *Owners) Facts(ctx context.Context, sessionID string) (*sessionv1.SessionFacts, error) {
+	o.mu.Lock()
+	facts := o.known[sessionID]
+	o.mu.Unlock()
+	if facts != nil {
+		return facts, nil
+	}
+	response, err := o.any.LocateSession(ctx, &sessionv1.LocateSessionRequest{SessionId: sessionID})
+	if err != nil {
+		return nil, err
+	}
+	facts = response.GetFacts()
+	if o.remember(facts) {
+		return facts, nil
+	}
+	// Another owner than the asked one has the session, and only that one can say how new the facts are.
+	owner, err := o.Session(facts.GetAddress())
+	if err != nil {
+		return facts, nil
+	}
+	if response, err = owner.LocateSession(ctx, &sessionv1.LocateSessionRequest{SessionId: sessionID}); err != nil {
+		return facts, nil
+	}
+	o.remember(response.GetFacts())
+	return response.GetFacts(), nil
+}
+
+// Forget implements engine.Owners.
+func (o *Owners) Forget(sessionID string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.known, sessionID)
+}
+
+// Session implements engine.Owners.
+func (o *Owners) Session(address string) (sessionv1.SessionServiceClient, error) {
+	conn, err := o.config.Dial(address)
+	if err != nil {
+		return nil, err
+	}
+	return sessionv1.NewSessionServiceClient(conn), nil
+}
+
+// Upstream implements engine.Owners. A principal's calls to a server without a session of the client's go to
+// the same owner as long as the same owners are known, so that the owner's end of that server serves them all.
+func (o *Owners) Upstream(address, principal, server string) (sessionv1.UpstreamServiceClient, error) {
+	if address == "" {
+		address = o.pick(principal + "\x00" + server)
+	}
+	if address == "" {
+		return sessionv1.NewUpstreamServiceClient(o.config.Any), nil
+	}
+	conn, err := o.config.Dial(address)
+	if err != nil {
+		return nil, err
+	}
+	return sessionv1.NewUpstreamServiceClient(conn), nil
+}
+
+// pick chooses among the owners that are being watched by rendezvous hashing; empty where there are none.
+func (o *Owners) pick(key string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	best, bestScore := "", uint64(0)
+	for address, w := range o.watches {
+		if !w.live {
+			continue
+		}
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(address + "\x00" + key))
+		if score := h.Sum64(); best == "" || score > bestScore || score == bestScore && address < best {
+			best, bestScore = address, score
+		}
+	}
+	return best
+}
+
+// Close ends all watches and waits for them.
+func (o *Owners) Close() {
+	o.mu.Lock()
+	o.closed = true
+	for _, w := range o.watches {
+		w.cancel()
+	}
+	o.mu.Unlock()
+	o.running.Wait()
+}
+
+// watch hears from one owner which of its sessions ended or moved.
+type watch struct {
+	cancel context.CancelFunc
+	live   bool   // its stream is open; under Owners.mu
+	mark   uint64 // the owner's newest mark; under Owners.mu
+}
+
+// remember keeps facts if the owner's watch is open and at most as far as the facts are: later endings will be
+// heard. It starts the watch of an owner that is new. It is false where the facts may be older than the watch.
+func (o *Owners) remember(facts *sessionv1.SessionFacts) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return true
+	}
+	w := o.watches[facts.GetAddress()]
+	if w == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		w = &watch{cancel: cancel}
+		o.watches[facts.GetAddress()] = w
+		o.running.Go(func() { o.follow(ctx, facts.GetAddress(), w) })
+		return true
+	}
+	if !w.live {
+		return true
+	}
+	if w.mark > facts.GetMark() {
+		return false
+	}
+	if len(o.known) >= o.config.MaxKnown {
+		for id := range o.known { // any one will do: it costs its session one look-up
+			delete(o.known, id)
+			break
+		}
+	}
+	o.known[facts.GetSessionId()] = facts
+	return true
+}
+
+// idleOwner is how long an owner that can't be reached is still tried.
+const idleOwner = time.Minute
+
+// follow watches one owner until ctx ends or the owner is gone for long.
+func (o *Owners) follow(ctx context.Context, address string, w *watch) {
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		w.cancel()
+		delete(o.watches, address)
+	}()
+	lastSeen := time.Now()
+	for ctx.Err() == nil && time.Since(lastSeen) < idleOwner {
+		if o.stream(ctx, address, w) {
+			lastSeen = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// stream follows the owner's watch once. heard is true if the owner answered.
+func (o *Owners) stream(ctx context.Context, address string, w *watch) (heard bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		w.live = false
+		for id, facts := range o.known {
+			if facts.GetAddress() == address {
+				delete(o.known, id)
+			}
+		}
+	}()
+	client, err := o.Session(address)
+	if err != nil {
+		return false
+	}
+	stream, err := client.WatchSessions(ctx, &sessionv1.WatchSessionsRequest{})
+	for err == nil {
+		var event *sessionv1.WatchSessionsResponse
+		if event, err = stream.Recv(); err != nil {
+			break
+		}
+		heard = true
+		o.mu.Lock()
+		w.live, w.mark = true, event.GetMark()
+		if event.GetSessionId() != "" {
+			delete(o.known, event.GetSessionId())
+		}
+		o.mu.Unlock()
+	}
+	if !errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		o.config.Log.Info("an owner's watch broke", "owner", address, "error", err)
+	}
+	return heard
+}

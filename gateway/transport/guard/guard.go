@@ -1,0 +1,174 @@
+// Package guard stands before every HTTP transport: it refuses foreign hosts and origins (DNS rebinding), asks
+// who the client acts for, and bounds bodies. It must not know MCP.
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"erlmcp.dev/shared/access"
+	"erlmcp.dev/shared/jsonrpc"
+)
+
+// Guard checks requests before a transport sees them.
+type Guard struct {
+	// Authenticator says who a bearer token is; one of access's.
+	Authenticator Authenticator
+	// Hosts and Origins are allowed besides the address that is listened on: host names without a port, and
+	// origins such as "https://app.example.com". A single "*" allows all.
+	Hosts, Origins []string
+	// MaxBody is the longest request body in bytes; 16 MiB when 0.
+	MaxBody int64
+}
+
+// Authenticator finds a request's principal.
+type Authenticator interface {
+	Authenticate(ctx context.Context, bearer string) (access.Principal, error)
+}
+
+// DefaultMaxBody is the longest request body in bytes, unless set.
+const DefaultMaxBody = 16 << 20
+
+// Admit checks where a request comes from and who sends it. Where it returns false the answer was written.
+func (g *Guard) Admit(w http.ResponseWriter, r *http.Request) (access.Principal, bool) {
+	if !g.hostAllowed(r) {
+		Refuse(w, http.StatusForbidden, "this host name is not served; add it to the allowed hosts")
+		return access.Principal{}, false
+	}
+	if !g.originAllowed(r) {
+		Refuse(w, http.StatusForbidden, "this origin is not allowed; add it to the allowed origins")
+		return access.Principal{}, false
+	}
+	token, _ := access.Bearer(r.Header)
+	principal, err := g.Authenticator.Authenticate(r.Context(), token)
+	switch {
+	case err == nil:
+		return principal, true
+	case errors.Is(err, access.ErrUnavailable):
+		w.Header().Set("Retry-After", "5")
+		Refuse(w, http.StatusServiceUnavailable, "credentials can't be checked just now; try again shortly")
+	default:
+		challenge := "Bearer"
+		if token != "" {
+			challenge = `Bearer error="invalid_token"`
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
+		Refuse(w, http.StatusUnauthorized, "send a valid API key or token as Authorization: Bearer")
+	}
+	return access.Principal{}, false
+}
+
+// Refuse answers with a JSON-RPC error without an id.
+func Refuse(w http.ResponseWriter, status int, message string) {
+	body := jsonrpc.ErrorResponse(json.RawMessage("null"), jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "%s", message).JSON())
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// hostAllowed guards a listener on loopback against pages that resolve their own name to it. Elsewhere any
+// name may lead here, so only a list, where there is one, says which.
+func (g *Guard) hostAllowed(r *http.Request) bool {
+	host := hostname(r.Host)
+	if slices.Contains(g.Hosts, "*") || slices.ContainsFunc(g.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+		return true
+	}
+	if !onLoopback(r) {
+		return len(g.Hosts) == 0
+	}
+	return isLoopback(host)
+}
+
+func (g *Guard) originAllowed(r *http.Request) bool {
+	values := r.Header["Origin"]
+	if len(values) == 0 {
+		return true
+	}
+	if len(values) > 1 {
+		return false
+	}
+	origin := values[0]
+	if slices.Contains(g.Origins, "*") || slices.ContainsFunc(g.Origins, func(o string) bool { return strings.EqualFold(o, origin) }) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	if strings.EqualFold(u.Host, r.Host) {
+		return true
+	}
+	return onLoopback(r) && isLoopback(u.Hostname())
+}
+
+// onLoopback reports whether a request came in on a loopback address.
+func onLoopback(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	addr, err := netip.ParseAddrPort(local.String())
+	return err == nil && addr.Addr().Unmap().IsLoopback()
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+func hostname(hostport string) string {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	return strings.Trim(host, "[]")
+}
+
+// Body reads a request's body. Where it returns false the answer was written.
+func (g *Guard) Body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	limit := g.MaxBody
+	if limit == 0 {
+		limit = DefaultMaxBody
+	}
+	if r.ContentLength > limit {
+		g.tooLarge(w, limit)
+		return nil, false
+	}
+	var body []byte
+	var err error
+	if r.ContentLength >= 0 {
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(r.Body, body)
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		g.tooLarge(w, limit)
+		return nil, false
+	case err != nil:
+		Refuse(w, http.StatusBadRequest, "the request's body broke off")
+		return nil, false
+	}
+	return body, true
+}
+
+func (g *Guard) tooLarge(w http.ResponseWriter, limit int64) {
+	w.Header().Set("Connection", "close") // the rest of the body is not read
+	body := jsonrpc.ErrorResponse(json.RawMessage("null"), jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the body is larger than %d bytes", limit).JSON())
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusRequestEntityTooLarge)
+	_, _ = w.Write(body)
+}

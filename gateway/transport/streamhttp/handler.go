@@ -1,0 +1,219 @@
+// Package streamhttp is the Streamable HTTP transport, both eras on one endpoint: framing and the life of
+// connections. What a message means is the engine's to say. Start at [Handler.ServeHTTP].
+package streamhttp
+
+import (
+	"errors"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/transport/guard"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+)
+
+// Transport is this transport's name in metrics.
+const Transport = "http"
+
+// Handler serves /mcp and /mcp/{view}: mount it on both patterns, with the path value "view".
+type Handler struct {
+	Engine *engine.Engine
+	Guard  *guard.Guard
+	// KeepAlive is how often a quiet stream sends a comment, so that no proxy takes it for dead; 15 s when 0.
+	KeepAlive time.Duration
+	// Draining, once closed, ends streams that wait for events, so that their clients go elsewhere.
+	Draining <-chan struct{}
+	Log      *slog.Logger
+
+	open atomic.Int64
+}
+
+// Connections is how many requests are being served now.
+func (h *Handler) Connections() int { return int(h.open.Load()) }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.open.Add(1)
+	defer h.open.Add(-1)
+	principal, ok := h.Guard.Admit(w, r)
+	if !ok {
+		return
+	}
+	client := engine.Client{Principal: principal, View: r.PathValue("view"), Transport: Transport, Header: r.Header}
+	if !h.Engine.HasView(client.View) {
+		guard.Refuse(w, http.StatusNotFound, "no view or server has this name")
+		return
+	}
+	switch r.Method {
+	case http.MethodPost:
+		h.post(w, r, client)
+	case http.MethodGet, http.MethodDelete:
+		h.stream(w, r, client)
+	default:
+		notAllowed(w)
+	}
+}
+
+func notAllowed(w http.ResponseWriter) {
+	w.Header().Set("Allow", "POST, GET, DELETE")
+	guard.Refuse(w, http.StatusMethodNotAllowed, "use POST, or with a session GET and DELETE")
+}
+
+func (h *Handler) post(w http.ResponseWriter, r *http.Request, c engine.Client) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		guard.Refuse(w, http.StatusUnsupportedMediaType, "Content-Type must be application/json")
+		return
+	}
+	accept, ok := accepted(r.Header)
+	if !ok {
+		guard.Refuse(w, http.StatusNotAcceptable, "Accept must allow application/json and text/event-stream")
+		return
+	}
+	body, ok := h.Guard.Body(w, r)
+	if !ok {
+		return
+	}
+	out := h.newReply(w, r, accept)
+	defer out.stop()
+	m, err := jsonrpc.Parse(body)
+	switch {
+	case errors.Is(err, jsonrpc.ErrBatch):
+		h.batch(r, c, body, out)
+	case err != nil:
+		out.finish(engine.Malformed(m, err))
+	case engine.IsModern(&m, r.Header):
+		out.finish(h.Engine.Modern(out.ctx, c, &m, out))
+	default:
+		h.legacy(r, c, &m, out)
+	}
+}
+
+// accepted reads the Accept header: whether the client takes event streams, and whether it takes anything that
+// is sent here at all. A client that says nothing takes everything.
+func accepted(header http.Header) (events, ok bool) {
+	values := header.Values("Accept")
+	if len(values) == 0 {
+		return true, true
+	}
+	json := false
+	for _, value := range values {
+		for kind := range strings.SplitSeq(value, ",") {
+			kind, _, _ = strings.Cut(kind, ";")
+			switch strings.ToLower(strings.TrimSpace(kind)) {
+			case "*/*":
+				return true, true
+			case "text/event-stream", "text/*":
+				events = true
+			case "application/json", "application/*":
+				json = true
+			}
+		}
+	}
+	return events, json || events
+}
+
+// legacy serves one message of the legacy era.
+func (h *Handler) legacy(r *http.Request, c engine.Client, m *jsonrpc.Message, out *reply) {
+	if m.Method == mcp.MethodInitialize && m.IsRequest() {
+		session, answer := h.Engine.Initialize(out.ctx, c, m)
+		if session != nil {
+			out.w.Header().Set(mcp.HeaderSession, session.Token())
+		}
+		out.finish(answer)
+		return
+	}
+	session, ok := h.session(r, c, out.w, m)
+	if !ok {
+		return
+	}
+	out.version = session.Version()
+	if m.IsRequest() {
+		out.finish(session.Request(out.ctx, m, out))
+		return
+	}
+	if err := session.Notify(out.ctx, m); err != nil {
+		refuseSession(out.w, err)
+		return
+	}
+	out.w.WriteHeader(http.StatusAccepted)
+}
+
+// session finds the session that a legacy request belongs to. Where it returns false the answer was written.
+func (h *Handler) session(r *http.Request, c engine.Client, w http.ResponseWriter, m *jsonrpc.Message) (*engine.Session, bool) {
+	if v := r.Header.Get(mcp.HeaderVersion); v != "" && !mcp.IsLegacy(v) {
+		guard.Refuse(w, http.StatusBadRequest, "unsupported MCP-Protocol-Version; supported with a session: "+strings.Join(mcp.LegacyVersions, ", "))
+		return nil, false
+	}
+	token := r.Header.Get(mcp.HeaderSession)
+	if token == "" {
+		message := "the Mcp-Session-Id header is missing; send initialize first"
+		if m != nil && m.ID != nil {
+			reply := jsonrpc.ErrorResponse(m.ID, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "%s", message).JSON())
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write(reply)
+		} else {
+			guard.Refuse(w, http.StatusBadRequest, message)
+		}
+		return nil, false
+	}
+	session, err := h.Engine.Session(r.Context(), c, token)
+	if err != nil {
+		refuseSession(w, err)
+		return nil, false
+	}
+	return session, true
+}
+
+func refuseSession(w http.ResponseWriter, err error) {
+	switch {
+	case errors.Is(err, engine.ErrNoSession):
+		guard.Refuse(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, engine.ErrGone):
+		guard.Refuse(w, http.StatusNotFound, err.Error()+"; initialize a new session")
+	default:
+		w.Header().Set("Retry-After", "1")
+		guard.Refuse(w, http.StatusServiceUnavailable, err.Error())
+	}
+}
+
+// stream serves GET, the session's standing stream or the rest of a broken one, and DELETE.
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, c engine.Client) {
+	if v := r.Header.Get(mcp.HeaderVersion); v >= mcp.ModernVersions[0] {
+		w.Header().Set("Allow", "POST")
+		guard.Refuse(w, http.StatusMethodNotAllowed, "revision "+mcp.ModernVersions[0]+" knows POST only")
+		return
+	}
+	events, ok := accepted(r.Header)
+	if r.Method == http.MethodGet && (!ok || !events) {
+		guard.Refuse(w, http.StatusNotAcceptable, "Accept must allow text/event-stream")
+		return
+	}
+	session, ok := h.session(r, c, w, nil)
+	if !ok {
+		return
+	}
+	if r.Method == http.MethodDelete {
+		if err := session.Close(r.Context()); err != nil {
+			refuseSession(w, err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	out := h.newReply(w, r, true)
+	out.version = session.Version()
+	defer out.stop()
+	after := r.Header.Get(mcp.HeaderLastEvent)
+	if after == "" {
+		out.start()
+	}
+	if err := session.Listen(out.ctx, after, out); err != nil && !out.started {
+		refuseSession(w, err)
+	}
+}

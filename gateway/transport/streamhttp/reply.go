@@ -1,0 +1,162 @@
+package streamhttp
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/sse"
+)
+
+// reply writes what answers one HTTP request: one JSON object, or, from the first message that comes before the
+// answer, an event stream. It implements engine.Stream.
+type reply struct {
+	w       http.ResponseWriter
+	ctx     context.Context // the request's; ends too when the client is gone or the gateway drains
+	cancel  context.CancelFunc
+	events  bool // the client takes event streams
+	version string
+
+	keepAlive time.Duration
+	mu        sync.Mutex
+	started   bool // the response is an event stream
+	ended     bool
+	timer     *time.Timer
+	buffer    []byte
+}
+
+func (h *Handler) newReply(w http.ResponseWriter, r *http.Request, events bool) *reply {
+	ctx, cancel := context.WithCancel(r.Context())
+	keepAlive := h.KeepAlive
+	if keepAlive == 0 {
+		keepAlive = 15 * time.Second
+	}
+	return &reply{w: w, ctx: ctx, cancel: cancel, events: events, keepAlive: keepAlive}
+}
+
+// stop ends the reply: nothing is written afterwards.
+func (o *reply) stop() {
+	o.mu.Lock()
+	o.ended = true
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	o.mu.Unlock()
+	o.cancel()
+}
+
+// start makes the response an event stream before there is an event.
+func (o *reply) start() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open()
+	o.flush([]byte(": stream\n\n"))
+}
+
+func (o *reply) open() {
+	if o.started {
+		return
+	}
+	o.started = true
+	header := o.w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-cache, no-transform")
+	header.Set("X-Accel-Buffering", "no")
+	o.w.WriteHeader(http.StatusOK)
+	o.timer = time.AfterFunc(o.keepAlive, o.comment)
+}
+
+// comment keeps a quiet stream alive.
+func (o *reply) comment() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ended {
+		o.flush([]byte(":\n\n"))
+	}
+}
+
+// flush writes bytes to the client at once. A client that takes no bytes is ended by the write deadline.
+func (o *reply) flush(b []byte) {
+	control := http.NewResponseController(o.w)
+	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if _, err := o.w.Write(b); err != nil {
+		o.cancel()
+		return
+	}
+	if err := control.Flush(); err != nil {
+		o.cancel()
+		return
+	}
+	o.timer.Reset(o.keepAlive)
+}
+
+// writeTimeout is how long a client may leave written bytes unread before it counts as gone.
+const writeTimeout = 30 * time.Second
+
+// Send implements engine.Stream.
+func (o *reply) Send(id string, message []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended || o.ctx.Err() != nil {
+		return context.Canceled
+	}
+	if !o.events {
+		return nil // a client that takes only JSON gets the answer alone
+	}
+	o.open()
+	o.buffer = o.buffer[:0]
+	switch {
+	case message != nil:
+		o.buffer = sse.AppendEvent(o.buffer, id, message)
+	case o.version >= mcp.V2025_11_25:
+		o.buffer = sse.AppendEvent(o.buffer, id, nil) // SEP-1699; older clients choke on empty data
+	default:
+		o.buffer = append(o.buffer, ":\n\n"...)
+	}
+	o.flush(o.buffer)
+	return o.ctx.Err()
+}
+
+// finish writes the answer and with it ends the response.
+func (o *reply) finish(r engine.Reply) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	if o.started {
+		if r.Body != nil {
+			var message []byte
+			for _, part := range r.Body {
+				message = append(message, part...)
+			}
+			o.flush(sse.AppendEvent(o.buffer[:0], r.EventID, message))
+		}
+		return
+	}
+	if r.Body == nil {
+		if r.Status == 0 { // cancelled: an empty stream, as there is no answer
+			o.w.Header().Set("Content-Type", "text/event-stream")
+			r.Status = http.StatusOK
+		}
+		o.w.WriteHeader(r.Status)
+		return
+	}
+	size := 0
+	for _, part := range r.Body {
+		size += len(part)
+	}
+	header := o.w.Header()
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(size)}
+	o.w.WriteHeader(r.Status)
+	for _, part := range r.Body {
+		if _, err := o.w.Write(part); err != nil {
+			return
+		}
+	}
+}
+
+var jsonType = []string{"application/json"}

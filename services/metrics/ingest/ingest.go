@@ -1,0 +1,58 @@
+// Package ingest takes what nodes have counted. A batch may come several times (its sender did not hear that it
+// arrived) and counts once. It must not know how counts are kept or asked for. Start at [Ingest.Record].
+package ingest
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"erlmcp.dev/services/metrics/store"
+
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+)
+
+// Ingest puts batches into a store. Safe for concurrent use.
+type Ingest struct {
+	Store store.Usage
+	Clock func() time.Time
+}
+
+// maxCount bounds each number of a row, so that no sum of sensible length overflows. In microseconds it is nine
+// years of calls within one minute.
+const maxCount = 1 << 48
+
+// Record adds a batch, once. It fails with INVALID_ARGUMENT where sending it again cannot help.
+func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) error {
+	if req.GetNode() == "" {
+		return status.Error(codes.InvalidArgument, "node is empty: a batch needs the name of the node and its run")
+	}
+	batch := store.Batch{
+		Node:     store.Text(req.GetNode()),
+		Sequence: req.GetSequence(),
+		At:       i.Clock(),
+		Rows:     make([]store.Row, len(req.GetUsage())),
+	}
+	for n, u := range req.GetUsage() {
+		if !u.GetMinute().IsValid() {
+			return status.Errorf(codes.InvalidArgument, "usage[%d].minute is missing or out of range", n)
+		}
+		if max(u.GetCalls(), u.GetErrors(), u.GetMicros()) > maxCount {
+			return status.Errorf(codes.InvalidArgument, "usage[%d] counts more than %d", n, int64(maxCount))
+		}
+		batch.Rows[n] = store.Row{
+			Minute:    u.GetMinute().AsTime().Truncate(time.Minute),
+			Principal: store.Text(u.GetPrincipal()),
+			Server:    store.Text(u.GetServer()),
+			Method:    store.Text(u.GetMethod()),
+			Name:      store.Text(u.GetName()),
+			Calls:     int64(u.GetCalls()),
+			Errors:    int64(u.GetErrors()),
+			Micros:    int64(u.GetMicros()),
+		}
+	}
+	_, err := i.Store.AddUsage(ctx, batch) // added before or now: the sender need not know
+	return err
+}

@@ -1,0 +1,116 @@
+// Package metrics is the metrics service: usage, the audit trail and the list of living nodes, over a store. It must
+// not know who calls it or what was called. Its parts are ingest (counts come in), rollup (counts are asked for, and
+// expire), audit and membership; this package joins them, answers gRPC and ages the store. Start at [New].
+package metrics
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"erlmcp.dev/services/metrics/audit"
+	"erlmcp.dev/services/metrics/ingest"
+	"erlmcp.dev/services/metrics/membership"
+	"erlmcp.dev/services/metrics/rollup"
+	"erlmcp.dev/services/metrics/store"
+	"erlmcp.dev/shared/health"
+
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+)
+
+// Config is what the service needs.
+type Config struct {
+	// Store keeps everything; the caller closes it, after Run has ended.
+	Store store.Store
+	// Log hears of failures of the store; none when nil.
+	Log *slog.Logger
+	// Clock tells the time; time.Now when nil.
+	Clock func() time.Time
+	// KeepUsage is how long usage is kept; 30 days when 0.
+	KeepUsage time.Duration
+	// KeepBatches is how long a batch of usage is recognised when it comes again; 48 hours when 0, twice as long as
+	// nodes go on sending one.
+	KeepBatches time.Duration
+}
+
+// Service implements erlmcp.metrics.v1.MetricsService.
+type Service struct {
+	metricsv1.UnimplementedMetricsServiceServer
+
+	store      store.Store
+	log        *slog.Logger
+	ingest     *ingest.Ingest
+	rollup     *rollup.Rollup
+	audit      *audit.Trail
+	membership *membership.Members
+}
+
+// New makes the service. It answers at once; Run ages what it keeps.
+func New(c Config) *Service {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.KeepUsage <= 0 {
+		c.KeepUsage = 30 * 24 * time.Hour
+	}
+	if c.KeepBatches <= 0 {
+		c.KeepBatches = 48 * time.Hour
+	}
+	return &Service{
+		store:      c.Store,
+		log:        c.Log,
+		ingest:     &ingest.Ingest{Store: c.Store, Clock: c.Clock},
+		rollup:     &rollup.Rollup{Store: c.Store, Clock: c.Clock, Keep: c.KeepUsage, KeepBatches: c.KeepBatches},
+		audit:      &audit.Trail{Store: c.Store},
+		membership: &membership.Members{Store: c.Store, Clock: c.Clock},
+	}
+}
+
+// Register adds the service to a server.
+func (s *Service) Register(r grpc.ServiceRegistrar) { metricsv1.RegisterMetricsServiceServer(r, s) }
+
+// Expiry runs each minute, so that each time little is to be dropped, and within a bound.
+const (
+	expiryInterval = time.Minute
+	expiryTimeout  = 30 * time.Second
+)
+
+// Run drops what is too old, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(expiryInterval)
+	defer tick.Stop()
+	for {
+		s.expire(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Service) expire(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, expiryTimeout)
+	defer cancel()
+	for what, expire := range map[string]func(context.Context) error{"usage": s.rollup.Expire, "nodes": s.membership.Expire} {
+		if err := expire(bounded); err != nil && ctx.Err() == nil {
+			s.log.Warn("could not drop what is too old; tried again in a minute", "what", what, "error", err)
+		}
+	}
+}
+
+// Ready returns an error where the store does not answer within a second.
+func (s *Service) Ready() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := s.store.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: %w", health.Reason("the metrics database does not answer"), err)
+	}
+	return nil
+}

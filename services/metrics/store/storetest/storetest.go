@@ -1,0 +1,437 @@
+// Package storetest is the suite that every [store.Store] passes. Start at [Run].
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+
+	"erlmcp.dev/services/metrics/store"
+)
+
+// Run tests the stores that open returns, each with a new and empty database.
+func Run(t *testing.T, open func(testing.TB) store.Store) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, store.Store)
+	}{
+		{"a batch counts once", batchOnce},
+		{"batches add up", batchesAddUp},
+		{"a batch that comes many times at once counts once", batchOnceConcurrently},
+		{"nodes that report the same things at once lose nothing", concurrentBatches},
+		{"a batch may be large, or empty", batchSizes},
+		{"usage is summed by any dimensions", sums},
+		{"usage is filtered", filters},
+		{"a span holds its first minute and not its last", span},
+		{"the rows with the most calls come first, within the limit", limit},
+		{"text is data", textIsData},
+		{"old usage and batches are dropped", dropUsage},
+		{"an audit event is kept once", eventOnce},
+		{"audit events are paged, newest first", eventPages},
+		{"paging from an unknown event fails", eventUnknown},
+		{"a node is kept under its name", nodes},
+		{"a node that started again outlives its former self", nodeRestarted},
+		{"nodes that are gone are dropped", dropNodes},
+		{"a store that answers says so, a closed one does not", ping},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+	}
+}
+
+// noon is a time for all tests: the start of a minute.
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func row(minute int, principal, server, method, name string, calls int64) store.Row {
+	return store.Row{
+		Minute: noon.Add(time.Duration(minute) * time.Minute), Principal: principal, Server: server, Method: method, Name: name,
+		Calls: calls, Errors: calls / 10, Micros: calls * 1000,
+	}
+}
+
+func add(t *testing.T, s store.Store, node string, sequence uint64, rows ...store.Row) bool {
+	t.Helper()
+	added, err := s.AddUsage(t.Context(), store.Batch{Node: node, Sequence: sequence, At: noon, Rows: rows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return added
+}
+
+// all is everything, summed by by.
+func all(by store.Dimensions) store.UsageQuery {
+	return store.UsageQuery{Since: noon.Add(-24 * time.Hour), Until: noon.Add(24 * time.Hour), By: by, Limit: 1000}
+}
+
+func expect(t *testing.T, s store.Store, q store.UsageQuery, want ...store.Row) {
+	t.Helper()
+	got, err := s.SumUsage(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+}
+
+func batchOnce(t *testing.T, s store.Store) {
+	one := row(0, "ann", "weather", "tools/call", "rain", 10)
+	if !add(t, s, "a/1", 1, one) {
+		t.Error("a new batch was not added")
+	}
+	if add(t, s, "a/1", 1, one) {
+		t.Error("a batch was added twice")
+	}
+	if !add(t, s, "a/2", 1, one) {
+		t.Error("the same sequence of another run was not added")
+	}
+	const large = 1<<64 - 1 // sequences are unsigned
+	if !add(t, s, "a/1", large, one) || add(t, s, "a/1", large, one) {
+		t.Error("the largest sequence was not added once")
+	}
+	if !add(t, s, "a/1", 0, one) {
+		t.Error("a sequence that came late was not added")
+	}
+	expect(t, s, all(store.Dimensions{}), store.Row{Calls: 40, Errors: 4, Micros: 40000})
+}
+
+func batchesAddUp(t *testing.T, s store.Store) {
+	add(t, s, "a/1", 1, row(0, "ann", "weather", "tools/call", "rain", 10), row(0, "ann", "weather", "tools/call", "rain", 20))
+	add(t, s, "b/1", 1, row(0, "ann", "weather", "tools/call", "rain", 30))
+	expect(t, s, all(store.Dimensions{Minute: true, Principal: true, Server: true, Method: true, Name: true}),
+		row(0, "ann", "weather", "tools/call", "rain", 60))
+}
+
+func batchOnceConcurrently(t *testing.T, s store.Store) {
+	var added atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			ok, err := s.AddUsage(t.Context(), store.Batch{
+				Node: "a/1", Sequence: 1, At: noon, Rows: []store.Row{row(0, "ann", "weather", "tools/call", "rain", 10)},
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			if ok {
+				added.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := added.Load(); n != 1 {
+		t.Errorf("added %d times", n)
+	}
+	expect(t, s, all(store.Dimensions{}), store.Row{Calls: 10, Errors: 1, Micros: 10000})
+}
+
+func concurrentBatches(t *testing.T, s store.Store) {
+	const writers, batches, names = 6, 10, 20
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for b := range batches {
+				var rows []store.Row
+				for n := range names { // each in another order: they must not wait for each other in a ring
+					rows = append(rows, row(0, "ann", "weather", "tools/call", fmt.Sprint((n*(2*w+1)+b)%names), 1))
+				}
+				_, err := s.AddUsage(t.Context(), store.Batch{Node: fmt.Sprint(w), Sequence: uint64(b), At: noon, Rows: rows})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	expect(t, s, all(store.Dimensions{}), store.Row{Calls: writers * batches * names, Micros: writers * batches * names * 1000})
+}
+
+func batchSizes(t *testing.T, s store.Store) {
+	if !add(t, s, "a/1", 1) || add(t, s, "a/1", 1) {
+		t.Error("an empty batch was not added once")
+	}
+	expect(t, s, all(store.Dimensions{}))
+	rows := make([]store.Row, 10000)
+	for i := range rows {
+		rows[i] = row(i%60, "ann", "weather", "tools/call", fmt.Sprint(i), 1)
+	}
+	add(t, s, "a/1", 2, rows...)
+	expect(t, s, all(store.Dimensions{}), store.Row{Calls: 10000, Micros: 10000000})
+}
+
+func fill(t *testing.T, s store.Store) {
+	t.Helper()
+	add(t, s, "a/1", 1,
+		row(0, "ann", "weather", "tools/call", "rain", 100),
+		row(1, "ann", "weather", "tools/call", "wind", 20),
+		row(0, "bob", "weather", "tools/call", "rain", 300),
+		row(1, "bob", "files", "resources/read", "", 4000),
+	)
+}
+
+func sums(t *testing.T, s store.Store) {
+	fill(t, s)
+	for _, c := range []struct {
+		by   store.Dimensions
+		want []store.Row
+	}{
+		{store.Dimensions{}, []store.Row{{Calls: 4420, Errors: 442, Micros: 4420000}}},
+		{store.Dimensions{Principal: true}, []store.Row{
+			{Principal: "bob", Calls: 4300, Errors: 430, Micros: 4300000},
+			{Principal: "ann", Calls: 120, Errors: 12, Micros: 120000},
+		}},
+		{store.Dimensions{Minute: true}, []store.Row{
+			{Minute: noon.Add(time.Minute), Calls: 4020, Errors: 402, Micros: 4020000},
+			{Minute: noon, Calls: 400, Errors: 40, Micros: 400000},
+		}},
+		{store.Dimensions{Server: true, Name: true}, []store.Row{
+			{Server: "files", Calls: 4000, Errors: 400, Micros: 4000000},
+			{Server: "weather", Name: "rain", Calls: 400, Errors: 40, Micros: 400000},
+			{Server: "weather", Name: "wind", Calls: 20, Errors: 2, Micros: 20000},
+		}},
+		{store.Dimensions{Method: true}, []store.Row{
+			{Method: "resources/read", Calls: 4000, Errors: 400, Micros: 4000000},
+			{Method: "tools/call", Calls: 420, Errors: 42, Micros: 420000},
+		}},
+		{store.Dimensions{Minute: true, Principal: true, Server: true, Method: true, Name: true}, []store.Row{
+			row(1, "bob", "files", "resources/read", "", 4000),
+			row(0, "bob", "weather", "tools/call", "rain", 300),
+			row(0, "ann", "weather", "tools/call", "rain", 100),
+			row(1, "ann", "weather", "tools/call", "wind", 20),
+		}},
+	} {
+		expect(t, s, all(c.by), c.want...)
+	}
+}
+
+func filters(t *testing.T, s store.Store) {
+	fill(t, s)
+	q := all(store.Dimensions{Principal: true})
+	q.Server = "weather"
+	expect(t, s, q,
+		store.Row{Principal: "bob", Calls: 300, Errors: 30, Micros: 300000},
+		store.Row{Principal: "ann", Calls: 120, Errors: 12, Micros: 120000})
+	q.Principal = "ann"
+	expect(t, s, q, store.Row{Principal: "ann", Calls: 120, Errors: 12, Micros: 120000})
+	q.Principal = "nobody"
+	expect(t, s, q)
+}
+
+func span(t *testing.T, s store.Store) {
+	for i := range 4 {
+		add(t, s, "a/1", uint64(i), row(i, "ann", "weather", "tools/call", "rain", 1<<i))
+	}
+	q := all(store.Dimensions{})
+	for _, c := range []struct {
+		since, until time.Duration
+		calls        int64
+	}{
+		{0, 4 * time.Minute, 15},
+		{time.Minute, 3 * time.Minute, 6},
+		{time.Minute + time.Microsecond, 3*time.Minute + time.Microsecond, 12},
+		{time.Minute - time.Microsecond, 3*time.Minute - time.Microsecond, 6},
+		{time.Minute, time.Minute, 0},
+		{2 * time.Minute, time.Minute, 0},
+	} {
+		q.Since, q.Until = noon.Add(c.since), noon.Add(c.until)
+		var want []store.Row
+		if c.calls > 0 {
+			want = []store.Row{{Calls: c.calls, Micros: c.calls * 1000}}
+		}
+		expect(t, s, q, want...)
+	}
+}
+
+func limit(t *testing.T, s store.Store) {
+	add(t, s, "a/1", 1,
+		row(0, "ann", "s", "m", "b", 5), row(0, "ann", "s", "m", "B", 5), row(0, "ann", "s", "m", "a", 5),
+		row(0, "ann", "s", "m", "ä", 5), row(0, "ann", "s", "m", "z", 7), row(0, "ann", "s", "m", "_", 1))
+	q := all(store.Dimensions{Name: true})
+	q.Limit = 5
+	expect(t, s, q,
+		store.Row{Name: "z", Calls: 7, Micros: 7000},
+		store.Row{Name: "B", Calls: 5, Micros: 5000}, // ties: byte by byte
+		store.Row{Name: "a", Calls: 5, Micros: 5000},
+		store.Row{Name: "b", Calls: 5, Micros: 5000},
+		store.Row{Name: "ä", Calls: 5, Micros: 5000})
+}
+
+func textIsData(t *testing.T, s store.Store) {
+	for i, text := range []string{`'; DROP TABLE metrics_usage; --`, `"`, `$1`, `%`, `\`, "a\nb", "日本語", "{1,2}", "NULL"} {
+		r := row(0, text, text, text, text, 1)
+		add(t, s, text, uint64(i), r)
+		q := all(store.Dimensions{Minute: true, Principal: true, Server: true, Method: true, Name: true})
+		q.Principal, q.Server = text, text
+		expect(t, s, q, r)
+	}
+}
+
+func dropUsage(t *testing.T, s store.Store) {
+	old, kept := noon.Add(-time.Hour), noon
+	for i, at := range []time.Time{old, kept} {
+		r := row(0, "ann", "weather", "tools/call", "rain", 10)
+		r.Minute = at
+		if _, err := s.AddUsage(t.Context(), store.Batch{Node: "a/1", Sequence: uint64(i), At: at, Rows: []store.Row{r}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.DropBatches(t.Context(), noon); n != 1 || err != nil {
+		t.Errorf("dropped %d batches, %v", n, err)
+	}
+	expect(t, s, all(store.Dimensions{}), store.Row{Calls: 20, Errors: 2, Micros: 20000})
+	if add(t, s, "a/1", 1, row(0, "ann", "weather", "tools/call", "rain", 10)) {
+		t.Error("a batch that is young enough was forgotten")
+	}
+	if n, err := s.DropUsage(t.Context(), noon); n != 1 || err != nil {
+		t.Errorf("dropped %d rows, %v", n, err)
+	}
+	expect(t, s, all(store.Dimensions{}), store.Row{Calls: 10, Errors: 1, Micros: 10000})
+}
+
+func event(i int, at time.Time) store.Event {
+	return store.Event{
+		ID: uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)).String(), At: at,
+		Node: "erlmcp@a", Principal: "ann", Method: "/erlmcp.registry.v1.RegistryService/PutServer", Object: fmt.Sprint(i), Outcome: "OK",
+	}
+}
+
+func events(t *testing.T, s store.Store, before string, limit int) []store.Event {
+	t.Helper()
+	got, err := s.Events(t.Context(), before, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func eventOnce(t *testing.T, s store.Store) {
+	one, two := event(1, noon), event(2, noon.Add(time.Microsecond))
+	if err := s.AddEvents(t.Context(), []store.Event{one, one}); err != nil {
+		t.Fatal(err)
+	}
+	changed := one
+	changed.Outcome = "PermissionDenied"
+	if err := s.AddEvents(t.Context(), []store.Event{changed, two}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddEvents(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]store.Event{two, one}, events(t, s, "", 10)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func eventPages(t *testing.T, s store.Store) {
+	var added []store.Event
+	for i := range 25 {
+		added = append(added, event(i, noon.Add(time.Duration(i/5)*time.Second))) // five at a time
+	}
+	if err := s.AddEvents(t.Context(), added); err != nil {
+		t.Fatal(err)
+	}
+	var got []store.Event
+	for before := ""; ; before = got[len(got)-1].ID {
+		page := events(t, s, before, 4)
+		got = append(got, page...)
+		if len(page) < 4 || len(got) > len(added) {
+			break
+		}
+	}
+	if len(got) != len(added) {
+		t.Fatalf("%d events", len(got))
+	}
+	for i := 1; i < len(got); i++ {
+		a, b := got[i-1], got[i]
+		if a.At.Before(b.At) || a.At.Equal(b.At) && a.ID <= b.ID {
+			t.Errorf("%v %s comes before %v %s", a.At, a.ID, b.At, b.ID)
+		}
+	}
+}
+
+func eventUnknown(t *testing.T, s store.Store) {
+	if _, err := s.Events(t.Context(), event(1, noon).ID, 10); !errors.Is(err, store.ErrNoEvent) {
+		t.Error(err)
+	}
+}
+
+func node(name string, started, seen time.Time) store.Node {
+	return store.Node{
+		Name: name, Roles: []string{"gateway", "session"}, Version: "3.0.0", Address: "10.0.0.1:9101", StartedAt: started, SeenAt: seen,
+	}
+}
+
+func see(t *testing.T, s store.Store, n store.Node) {
+	t.Helper()
+	if err := s.SeeNode(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expectNodes(t *testing.T, s store.Store, since time.Time, want ...store.Node) {
+	t.Helper()
+	got, err := s.NodesSince(t.Context(), since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+}
+
+func nodes(t *testing.T, s store.Store) {
+	expectNodes(t, s, noon)
+	a, b := node("b@1", noon, noon), node("B@1", noon, noon.Add(5*time.Second))
+	see(t, s, a)
+	see(t, s, b)
+	expectNodes(t, s, noon, b, a)
+	expectNodes(t, s, noon.Add(time.Microsecond), b)
+	a.SeenAt, a.Version, a.Roles = noon.Add(9*time.Second), "3.0.1", nil
+	see(t, s, a)
+	expectNodes(t, s, noon.Add(time.Second), b, a)
+	if err := s.ForgetNode(t.Context(), "b@1", noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ForgetNode(t.Context(), "nobody@1", noon); err != nil {
+		t.Fatal(err)
+	}
+	expectNodes(t, s, noon, b)
+}
+
+func nodeRestarted(t *testing.T, s store.Store) {
+	again := node("a@1", noon.Add(time.Second), noon.Add(time.Second))
+	see(t, s, node("a@1", noon, noon))
+	see(t, s, again)
+	if err := s.ForgetNode(t.Context(), "a@1", noon); err != nil { // the former self leaves, late
+		t.Fatal(err)
+	}
+	expectNodes(t, s, noon, again)
+}
+
+func dropNodes(t *testing.T, s store.Store) {
+	b := node("b@1", noon, noon)
+	see(t, s, node("a@1", noon, noon.Add(-time.Hour)))
+	see(t, s, b)
+	if n, err := s.DropNodes(t.Context(), noon); n != 1 || err != nil {
+		t.Errorf("dropped %d, %v", n, err)
+	}
+	expectNodes(t, s, noon.Add(-2*time.Hour), b)
+}
+
+func ping(t *testing.T, s store.Store) {
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("a closed store answers")
+	}
+}

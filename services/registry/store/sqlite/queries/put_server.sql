@@ -1,0 +1,10 @@
+INSERT INTO registry_servers (name, spec, declared, state, message, offer, checked_at, version)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE
+SET spec       = excluded.spec,
+    declared   = excluded.declared,
+    state      = excluded.state,
+    message    = excluded.message,
+    offer      = excluded.offer,
+    checked_at = excluded.checked_at,
+    version    = excluded.version

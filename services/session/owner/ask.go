@@ -1,0 +1,139 @@
+package owner
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+)
+
+// answer is a client's answer to a request of ours: one of the two.
+type answer struct {
+	result json.RawMessage
+	err    *jsonrpc.Error
+}
+
+// ask sends a server's request to the client, on the stream of the call it belongs to, and waits for the
+// answer. Its id is 128 random bits, so nobody can answer who was not asked.
+func (s *session) ask(ctx context.Context, to emitter, method string, params json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	id := jsonrpc.String("erlmcp-" + rand.Text())
+	waiting := make(chan answer, 1)
+	s.mu.Lock()
+	full := len(s.asked) >= maxAsked
+	if !full {
+		s.asked[string(id)] = waiting
+	}
+	s.mu.Unlock()
+	if full {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests to this client wait for an answer")
+	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.asked, string(id))
+	}()
+	to.emit(jsonrpc.Request(id, method, params), false)
+	select {
+	case a := <-waiting:
+		return a.result, a.err
+	case <-ctx.Done():
+		var cancelled jsonrpc.Object
+		cancelled.Set("requestId", id)
+		to.emit(jsonrpc.Request(nil, mcp.MethodCancelled, cancelled.JSON()), false)
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer in time")
+	}
+}
+
+// answer hands a client's response to whoever waits for it; one that nobody waits for is dropped.
+func (s *session) answer(m *jsonrpc.Message) {
+	s.mu.Lock()
+	waiting := s.asked[string(m.ID)]
+	delete(s.asked, string(m.ID))
+	s.mu.Unlock()
+	if waiting == nil {
+		return
+	}
+	if m.Error != nil {
+		waiting <- answer{err: jsonrpc.ParseError(m.Error)}
+	} else {
+		waiting <- answer{result: m.Result}
+	}
+}
+
+// emitter puts messages on a stream to the client.
+type emitter interface {
+	emit(message []byte, droppable bool)
+}
+
+// heard passes on what a server sends during a call of this session.
+type heard struct {
+	session *session
+	to      emitter
+}
+
+// Notification implements upstream.Listener.
+func (h heard) Notification(method string, params json.RawMessage) {
+	switch method {
+	case mcp.MethodToolsChanged, mcp.MethodPromptsChanged, mcp.MethodResourcesChanged:
+		return // the registry hears that too, and tells once its lists are new
+	}
+	droppable := method == mcp.MethodProgress || method == mcp.MethodMessage
+	h.to.emit(jsonrpc.Request(nil, method, params), droppable)
+}
+
+// Request implements upstream.Listener.
+func (h heard) Request(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	switch method {
+	case mcp.MethodPing:
+		return json.RawMessage("{}"), nil
+	case mcp.MethodSample, mcp.MethodElicit, mcp.MethodRootsList:
+		return h.session.ask(ctx, h.to, method, params)
+	}
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "Method not found: %s", method)
+}
+
+// standingListener passes on what a server sends outside any call of this session.
+type standingListener struct {
+	session *session
+	server  string
+}
+
+// Notification implements upstream.Listener.
+func (l standingListener) Notification(method string, params json.RawMessage) {
+	switch method {
+	case mcp.MethodToolsChanged, mcp.MethodPromptsChanged, mcp.MethodResourcesChanged:
+		l.session.owner.listChanged(l.server)
+	case mcp.MethodResourceUpdated:
+		l.session.updated(params)
+	default:
+		heard{l.session, l.to()}.Notification(method, params)
+	}
+}
+
+// Request implements upstream.Listener.
+func (l standingListener) Request(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	return heard{l.session, l.to()}.Request(ctx, method, params)
+}
+
+// to is where a message goes that names no call: to the only call at this server, if there is just one, since
+// programs on standard streams have no other way to say so; else to the standing stream.
+func (l standingListener) to() emitter {
+	l.session.mu.Lock()
+	defer l.session.mu.Unlock()
+	var only *call
+	for _, c := range l.session.calls {
+		if c.server != l.server {
+			continue
+		}
+		if only != nil {
+			return standingEmitter{l.session}
+		}
+		only = c
+	}
+	if only == nil {
+		return standingEmitter{l.session}
+	}
+	return callEmitter{l.session, only}
+}

@@ -1,0 +1,181 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"erlmcp.dev/services/session/store"
+)
+
+// Event is one message on its way to the client.
+type Event struct {
+	// ID to resume behind it: "<stream>:<number>"; empty where the stream can't be resumed.
+	ID string
+	// Message is JSON-RPC; nil in an event that only tells an id.
+	Message []byte
+}
+
+func (s *stream) exported(e event) Event {
+	if e.seq == 0 {
+		return Event{Message: e.message}
+	}
+	return Event{ID: s.name + ":" + strconv.FormatUint(e.seq, 10), Message: e.message}
+}
+
+// ErrGone: events behind the named one are no longer kept, or the id is none of this session's.
+var ErrGone = errors.New("the events behind this one are no longer kept")
+
+func parseEventID(id string) (name string, seq uint64, err error) {
+	name, number, ok := strings.Cut(id, ":")
+	seq, err = strconv.ParseUint(number, 10, 64)
+	if !ok || err != nil || name == "" || len(name) > 32 {
+		return "", 0, fmt.Errorf("%w: malformed event id", ErrGone)
+	}
+	return name, seq, nil
+}
+
+// append writes a message to the session's log. Without the log the message goes out all the same, only that
+// nobody can come back for it.
+func (s *session) append(name string, message []byte) event {
+	e := event{message: message}
+	seq, err := s.owner.config.Store.Append(s.ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, name, message)
+	switch {
+	case err == nil:
+		e.seq = seq
+	case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrNotFound):
+		s.owner.moved(s)
+	case s.ctx.Err() == nil:
+		s.owner.log.Warn("an event could not be logged; it can't be resumed", "session", s.record.ID, "error", err)
+	}
+	return e
+}
+
+// standingEmitter puts messages on the session's standing stream.
+type standingEmitter struct{ session *session }
+
+func (t standingEmitter) emit(message []byte, droppable bool) {
+	s := t.session
+	if droppable && s.standing.full() {
+		return
+	}
+	s.standing.put(s.append(standingName, message))
+}
+
+// callEmitter puts messages on the stream of a call. The first one makes the stream one that can be resumed.
+type callEmitter struct {
+	session *session
+	call    *call
+}
+
+func (t callEmitter) emit(message []byte, droppable bool) {
+	if droppable && t.call.stream.full() {
+		return
+	}
+	t.session.openLog(t.call)
+	t.session.put(t.call, message)
+}
+
+// openLog starts logging a call's events: its client is told an id from which to resume. A call that answers at
+// once never gets here, and costs the store nothing.
+func (s *session) openLog(c *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.logged || c.stream.name == "" {
+		return
+	}
+	c.logged = true
+	if e := s.append(c.stream.name, nil); e.seq != 0 {
+		c.stream.put(e)
+	}
+}
+
+// put appends a message to a call's stream, logged if its log is open.
+func (s *session) put(c *call, message []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.logged {
+		c.stream.put(s.append(c.stream.name, message))
+	} else {
+		c.stream.put(event{message: message})
+	}
+}
+
+// follow passes a stream's events to send until it ends, ctx ends or another reader takes over. Events up to
+// seq were had before.
+func (s *session) follow(ctx context.Context, st *stream, r *reader, seq uint64, send func(Event) error) error {
+	defer r.detach()
+	for {
+		events := r.next(ctx)
+		if len(events) == 0 {
+			return nil
+		}
+		for _, e := range events {
+			if e.seq != 0 && e.seq <= seq {
+				continue
+			}
+			if err := send(st.exported(e)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// listen passes on the standing stream, or the rest of a stream behind an event.
+func (s *session) listen(ctx context.Context, after string, send func(Event) error) error {
+	s.touch()
+	defer s.touch()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	if after == "" {
+		return s.follow(ctx, s.standing, s.standing.attach(), 0, send)
+	}
+	name, seq, err := parseEventID(after)
+	if err != nil {
+		return err
+	}
+	st := s.standing
+	if name != standingName {
+		s.mu.Lock()
+		st = s.streams[name]
+		s.mu.Unlock()
+	}
+	var live *reader
+	if st != nil {
+		live = st.attach() // before the log is read, so that nothing falls between
+		defer live.detach()
+	}
+	if seq, err = s.replay(ctx, name, seq, send); err != nil || live == nil {
+		return err
+	}
+	return s.follow(ctx, st, live, seq, send)
+}
+
+// replay sends what the log has of a stream behind seq, and returns the last one's number.
+func (s *session) replay(ctx context.Context, name string, seq uint64, send func(Event) error) (uint64, error) {
+	const page = 100
+	for {
+		logged, err := s.owner.config.Store.Read(ctx, s.record.ID, name, seq, page)
+		if errors.Is(err, store.ErrGone) {
+			return seq, ErrGone
+		}
+		if err != nil {
+			return seq, fmt.Errorf("reading the event log: %w", err)
+		}
+		for _, l := range logged.Events {
+			seq = l.Seq
+			if len(l.Message) == 0 {
+				continue
+			}
+			if err := send(Event{ID: name + ":" + strconv.FormatUint(seq, 10), Message: l.Message}); err != nil {
+				return seq, err
+			}
+		}
+		if len(logged.Events) < page {
+			return seq, nil
+		}
+	}
+}

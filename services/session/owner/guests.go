@@ -1,0 +1,181 @@
+package owner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+)
+
+// guests are the conversations with stateful servers on behalf of modern clients, who have no session: one for
+// each principal, server and set of client capabilities. Nothing of them is shared between principals.
+type guests struct {
+	owner *Owner
+
+	mu      sync.Mutex
+	ends    map[guestKey]*guest
+	waiting map[string]*relayed // calls that wait for a client's input, by id
+	closed  bool
+	tasks   sync.WaitGroup
+}
+
+type guestKey struct {
+	principal, server, capabilities string
+}
+
+// guest is one such conversation.
+type guest struct {
+	guests *guests
+	key    guestKey
+	slot   *slot
+
+	mu    sync.Mutex
+	calls map[*relayed]struct{}
+	subs  map[string]map[chan<- string]struct{} // who hears of a resource's updates
+	used  time.Time
+}
+
+// Limits of guests.
+const (
+	maxGuests       = 10_000 // conversations of one owner
+	maxGuestCalls   = 1000   // under way on one conversation
+	maxWaiting      = 10_000 // calls of one owner that wait for input
+	guestIdleTime   = 5 * time.Minute
+	unsubscribeTime = 5 * time.Second
+	maxInputRounds  = 16
+)
+
+// InputTime is how long a call waits for its client's input before it is cancelled.
+const InputTime = 10 * time.Minute
+
+func newGuests(o *Owner) *guests {
+	return &guests{owner: o, ends: map[guestKey]*guest{}, waiting: map[string]*relayed{}}
+}
+
+var errTooMany = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many conversations with servers are open; try again later")
+
+// guest returns the conversation for a principal's modern requests to a server.
+func (g *guests) guest(principal, server string, capabilities, info json.RawMessage) (*guest, *jsonrpc.Error) {
+	digest := sha256.Sum256(capabilities)
+	key := guestKey{principal, server, hex.EncodeToString(digest[:8])}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.ends[key]; e != nil {
+		return e, nil
+	}
+	if g.closed || len(g.ends) >= maxGuests {
+		return nil, errTooMany
+	}
+	e := &guest{guests: g, key: key, calls: map[*relayed]struct{}{}, subs: map[string]map[chan<- string]struct{}{}, used: time.Now()}
+	e.slot = &slot{open: func(ctx context.Context) (End, error) {
+		s := g.owner.config.Catalog.Current().Server(server)
+		if s == nil {
+			return End{}, errors.New("the server was removed")
+		}
+		return g.owner.config.Opener.Open(ctx, s, EndClient{
+			Principal: principal, Version: mcp.LegacyVersions[0], Capabilities: capabilities, Info: info, Listener: guestListener{e},
+		})
+	}}
+	g.ends[key] = e
+	return e, nil
+}
+
+// lookAfter ends conversations that nobody used for a while.
+func (g *guests) lookAfter() {
+	g.mu.Lock()
+	var idle []*guest
+	for key, e := range g.ends {
+		e.mu.Lock()
+		if len(e.calls) == 0 && len(e.subs) == 0 && time.Since(e.used) > guestIdleTime {
+			idle = append(idle, e)
+			delete(g.ends, key)
+		}
+		e.mu.Unlock()
+	}
+	g.mu.Unlock()
+	for _, e := range idle {
+		e.slot.close()
+	}
+}
+
+// forget ends the conversations with a server.
+func (g *guests) forget(server string) {
+	g.mu.Lock()
+	var gone []*guest
+	for key, e := range g.ends {
+		if key.server == server {
+			gone = append(gone, e)
+			delete(g.ends, key)
+		}
+	}
+	g.mu.Unlock()
+	for _, e := range gone {
+		e.slot.close()
+	}
+}
+
+// close ends all conversations and waits for their calls.
+func (g *guests) close() {
+	g.mu.Lock()
+	g.closed = true
+	ends := g.ends
+	g.ends = map[guestKey]*guest{}
+	waiting := g.waiting
+	g.waiting = map[string]*relayed{}
+	g.mu.Unlock()
+	for _, r := range waiting {
+		r.cancel(ErrStopped)
+	}
+	for _, e := range ends {
+		e.slot.close()
+	}
+	g.tasks.Wait()
+}
+
+// guestListener hears what a server sends outside any call of a guest.
+type guestListener struct{ guest *guest }
+
+// only is the one call under way, or nil: what a server sends without naming a call can belong to no other.
+func (l guestListener) only() *relayed {
+	l.guest.mu.Lock()
+	defer l.guest.mu.Unlock()
+	if len(l.guest.calls) != 1 {
+		return nil
+	}
+	for r := range l.guest.calls {
+		return r
+	}
+	return nil
+}
+
+// Notification implements upstream.Listener.
+func (l guestListener) Notification(method string, params json.RawMessage) {
+	switch method {
+	case mcp.MethodToolsChanged, mcp.MethodPromptsChanged, mcp.MethodResourcesChanged:
+		l.guest.guests.owner.listChanged(l.guest.key.server)
+	case mcp.MethodResourceUpdated:
+		uri, _ := jsonrpc.GetString(params, "uri")
+		l.guest.updated(uri)
+	default:
+		if r := l.only(); r != nil {
+			r.Notification(method, params)
+		}
+	}
+}
+
+// Request implements upstream.Listener.
+func (l guestListener) Request(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	if method == mcp.MethodPing {
+		return json.RawMessage("{}"), nil
+	}
+	if r := l.only(); r != nil {
+		return r.Request(ctx, method, params)
+	}
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no client can be asked outside a call; Method not found: %s", method)
+}

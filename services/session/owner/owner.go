@@ -1,0 +1,314 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/shared/catalog"
+	"erlmcp.dev/shared/jsonrpc"
+)
+
+// Owner is one process that owns sessions. It is safe for concurrent use.
+type Owner struct {
+	config Config
+	log    *slog.Logger
+	guests *guests
+
+	mu       sync.Mutex
+	sessions map[string]*session
+	opening  map[string]chan struct{} // being adopted here
+	stopped  bool
+	closing  sync.WaitGroup // sessions that moved away
+
+	endings endings
+}
+
+// Config is what an Owner needs.
+type Config struct {
+	// Node is this process; its address is where gateways reach its gRPC services.
+	Node store.Node
+	// Store keeps what must survive this process.
+	Store store.Store
+	// Catalog is the copy of the registry's catalogue.
+	Catalog interface{ Current() *catalog.Catalog }
+	// Opener opens conversations with servers.
+	Opener Opener
+	// ListChanged is told of a server that says that its lists changed. Optional; must not block.
+	ListChanged func(server string)
+	// Lease is how long a silent owner keeps its sessions; 5 s when 0. It beats three times as often.
+	Lease time.Duration
+	// IdleTime is how long an unused session lives; 30 minutes when 0.
+	IdleTime time.Duration
+	// MaxSessions is how many sessions this process holds; 50,000 when 0.
+	MaxSessions int
+	Log         *slog.Logger
+}
+
+// Errors of Owner's methods.
+var (
+	// ErrNotFound: no such session.
+	ErrNotFound = errors.New("session not found")
+	// ErrFull: a limit on sessions is reached.
+	ErrFull = errors.New("no more sessions can be opened; close some or try again later")
+	// ErrStopped: this owner hands its sessions over.
+	ErrStopped = errors.New("this owner is stopping")
+)
+
+// MovedError says that another process owns the session.
+type MovedError struct{ Facts Facts }
+
+// Error implements error.
+func (e *MovedError) Error() string { return "the session is owned by " + e.Facts.Owner.Name }
+
+// Facts are what a gateway needs to know of a session.
+type Facts struct {
+	Record store.Record
+	Owner  store.Node
+	Epoch  uint64
+	// Mark is the number of the newest ending when the facts were read.
+	Mark uint64
+}
+
+// New makes an Owner; Run keeps its leases.
+func New(config Config) *Owner {
+	if config.Lease == 0 {
+		config.Lease = 5 * time.Second
+	}
+	if config.IdleTime == 0 {
+		config.IdleTime = 30 * time.Minute
+	}
+	if config.MaxSessions == 0 {
+		config.MaxSessions = 50_000
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.ListChanged == nil {
+		config.ListChanged = func(string) {}
+	}
+	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}}
+	o.guests = newGuests(o)
+	return o
+}
+
+// Open opens a session that this process owns: ErrFull or ErrStopped.
+func (o *Owner) Open(ctx context.Context, record store.Record) (Facts, error) {
+	record.ID = uuid.NewString()
+	o.mu.Lock()
+	full, stopped := len(o.sessions) >= o.config.MaxSessions, o.stopped
+	o.mu.Unlock()
+	switch {
+	case stopped:
+		return Facts{}, ErrStopped
+	case full:
+		return Facts{}, ErrFull
+	}
+	err := o.config.Store.Create(ctx, o.config.Node.Name, record)
+	if errors.Is(err, store.ErrLimit) {
+		return Facts{}, fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	if err != nil {
+		return Facts{}, fmt.Errorf("storing a new session: %w", err)
+	}
+	s := newSession(o, record, 1)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stopped {
+		return Facts{}, ErrStopped
+	}
+	o.sessions[record.ID] = s
+	return o.facts(s), nil
+}
+
+func (o *Owner) facts(s *session) Facts {
+	return Facts{Record: s.record, Owner: o.config.Node, Epoch: s.epoch, Mark: o.endings.mark()}
+}
+
+// Locate says who owns a session: this process, another one that lives, or this process from now on. ErrNotFound.
+func (o *Owner) Locate(ctx context.Context, id string) (Facts, error) {
+	s, err := o.session(ctx, id)
+	var moved *MovedError
+	if errors.As(err, &moved) {
+		return moved.Facts, nil
+	}
+	if err != nil {
+		return Facts{}, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.facts(s), nil
+}
+
+// session returns a session of this process, adopting it if nobody else owns it: ErrNotFound, *MovedError.
+func (o *Owner) session(ctx context.Context, id string) (*session, error) {
+	for {
+		o.mu.Lock()
+		if s := o.sessions[id]; s != nil {
+			o.mu.Unlock()
+			return s, nil
+		}
+		if o.stopped {
+			o.mu.Unlock()
+			return nil, ErrStopped
+		}
+		wait := o.opening[id]
+		if wait == nil {
+			o.opening[id] = make(chan struct{})
+			o.mu.Unlock()
+			return o.adopt(ctx, id)
+		}
+		o.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// adopt takes over a session whose owner is gone. One caller at a time for each session.
+func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if s != nil {
+			o.sessions[id] = s
+		}
+		close(o.opening[id])
+		delete(o.opening, id)
+	}()
+	held, err := o.config.Store.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a session: %w", err)
+	}
+	if held.Owner.Holds() && held.Owner.Node != o.config.Node.Name {
+		return nil, movedTo(held)
+	}
+	epoch, err := o.config.Store.Claim(ctx, id, o.config.Node.Name, held.Owner.Epoch)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, ErrNotFound
+	case err != nil && !errors.Is(err, store.ErrOwned):
+		return nil, fmt.Errorf("adopting a session: %w", err)
+	}
+	claimed := err == nil
+	// What the owner before wrote until the claim counts, so it is read again under the new epoch.
+	if held, err = o.config.Store.Get(ctx, id); err != nil {
+		return nil, fmt.Errorf("reading an adopted session: %w", err)
+	}
+	if !claimed {
+		return nil, movedTo(held)
+	}
+	o.log.Info("adopted a session", "session", id, "epoch", epoch)
+	return newSession(o, held.Record, epoch), nil
+}
+
+func movedTo(held store.Session) *MovedError {
+	return &MovedError{Facts{
+		Record: held.Record,
+		Owner:  store.Node{Name: held.Owner.Node, Address: held.Owner.Address},
+		Epoch:  held.Owner.Epoch,
+	}}
+}
+
+// Request carries out a request of a session's client.
+func (o *Owner) Request(ctx context.Context, id string, m *jsonrpc.Message, server string, resumable bool, send func(Event) error) error {
+	s, err := o.session(ctx, id)
+	if err != nil {
+		return err
+	}
+	return s.request(ctx, m, server, resumable, send)
+}
+
+// Deliver takes a notification or response of a session's client.
+func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) error {
+	s, err := o.session(ctx, id)
+	if err != nil {
+		return err
+	}
+	s.deliver(ctx, m)
+	return nil
+}
+
+// Listen passes on a session's standing stream or the rest of one of its streams. ErrGone.
+func (o *Owner) Listen(ctx context.Context, id, after string, send func(Event) error) error {
+	s, err := o.session(ctx, id)
+	if err != nil {
+		return err
+	}
+	return s.listen(ctx, after, send)
+}
+
+// Close ends a session.
+func (o *Owner) Close(ctx context.Context, id string) error {
+	s, err := o.session(ctx, id)
+	if err != nil {
+		return err
+	}
+	err = o.config.Store.Delete(ctx, id, o.config.Node.Name, s.epoch)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrFenced) {
+		return fmt.Errorf("deleting a session: %w", err)
+	}
+	o.let(s)
+	s.close()
+	return nil
+}
+
+// let takes a session from this process and tells the gateways.
+func (o *Owner) let(s *session) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sessions[s.record.ID] == s {
+		delete(o.sessions, s.record.ID)
+		o.endings.add(s.record.ID)
+	}
+}
+
+// moved drops a session that another process adopted: the store refused our epoch.
+func (o *Owner) moved(s *session) {
+	o.log.Warn("a session was adopted by another owner", "session", s.record.ID, "epoch", s.epoch)
+	o.let(s)
+	s.cancel()
+	o.closing.Go(s.close) // not waited for here: one of its own calls may have brought us here
+}
+
+// Sessions is how many sessions this process owns.
+func (o *Owner) Sessions() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.sessions)
+}
+
+// Upstreams names the servers that a session of this process holds a conversation with.
+func (o *Owner) Upstreams(id string) []string {
+	o.mu.Lock()
+	s := o.sessions[id]
+	o.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.upstreams()
+}
+
+func (o *Owner) listChanged(server string) { o.config.ListChanged(server) }
+
+// all returns the sessions of this process.
+func (o *Owner) all() []*session {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	sessions := make([]*session, 0, len(o.sessions))
+	for _, s := range o.sessions {
+		sessions = append(sessions, s)
+	}
+	return sessions
+}

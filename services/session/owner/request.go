@@ -1,0 +1,279 @@
+package owner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/shared/era"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
+)
+
+// quick is how long a call may take before its stream can be resumed. Most answer sooner, and are spared the
+// writes to the log.
+const quick = 100 * time.Millisecond
+
+// request carries out a request of the client and passes what belongs to it to send, the answer last. When ctx
+// ends, only the passing on does: the work goes on, and its events can be had by listen.
+func (s *session) request(ctx context.Context, m *jsonrpc.Message, server string, resumable bool, send func(Event) error) error {
+	s.touch()
+	c, refused := s.begin(m, server, resumable)
+	if refused != nil {
+		return send(Event{Message: jsonrpc.ErrorResponse(m.ID, refused.JSON())})
+	}
+	return s.follow(ctx, c.stream, c.stream.attach(), 0, send)
+}
+
+// begin starts a call. Its message must not be kept by the caller.
+func (s *session) begin(m *jsonrpc.Message, server string, resumable bool) (*call, *jsonrpc.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session ended; initialize a new one")
+	case s.calls[string(m.ID)] != nil:
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is still under way")
+	case len(s.calls) >= maxCalls:
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of this session are under way; try again later")
+	}
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	c := &call{id: m.ID, server: server, cancel: cancel, stream: newStream("")}
+	if resumable {
+		s.streamNo++
+		// The epoch keeps names apart from those that an owner before gave.
+		c.stream.name = strconv.FormatUint(s.epoch, 36) + "-" + strconv.FormatUint(s.streamNo, 36)
+		s.streams[c.stream.name] = c.stream
+	}
+	s.calls[string(m.ID)] = c
+	s.tasks.Go(func() {
+		defer cancel(nil)
+		s.run(ctx, c, m)
+	})
+	return c, nil
+}
+
+// run carries out one call and puts its answer on its stream.
+func (s *session) run(ctx context.Context, c *call, m *jsonrpc.Message) {
+	if c.stream.name != "" {
+		slow := time.AfterFunc(quick, func() { s.openLog(c) })
+		defer slow.Stop()
+	}
+	reply := s.carryOut(ctx, c, m)
+	s.mu.Lock()
+	delete(s.calls, string(c.id))
+	s.mu.Unlock()
+	switch {
+	case context.Cause(ctx) == errCancelled:
+	case reply.Error != nil:
+		s.put(c, jsonrpc.ErrorResponse(c.id, reply.Error))
+	default:
+		s.put(c, jsonrpc.Response(c.id, reply.Result))
+	}
+	c.stream.end()
+	s.mu.Lock()
+	delete(s.streams, c.stream.name) // what was logged can be had from the log
+	s.mu.Unlock()
+	s.touch()
+}
+
+func failed(e *jsonrpc.Error) upstream.Reply { return upstream.Reply{Error: e.JSON()} }
+
+var emptyResult = upstream.Reply{Result: json.RawMessage("{}")}
+
+func (s *session) carryOut(ctx context.Context, c *call, m *jsonrpc.Message) upstream.Reply {
+	switch m.Method {
+	case mcp.MethodSetLevel:
+		return s.setLevel(ctx, m)
+	case mcp.MethodSubscribe:
+		return s.subscribe(ctx, c, m)
+	case mcp.MethodUnsubscribe:
+		return s.unsubscribe(ctx, c, m)
+	}
+	server := s.owner.config.Catalog.Current().Server(c.server)
+	if server == nil {
+		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q was removed", c.server))
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout(server))
+	defer cancel()
+	reply, err := s.call(ctx, c, server, m.Method, m.Params)
+	if err != nil {
+		s.owner.log.Warn("call failed", "session", s.record.ID, "server", c.server, "method", m.Method, "error", err)
+		return failed(upstream.Explain(c.server, err))
+	}
+	return reply
+}
+
+// call sends one request to a server in the server's era.
+func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogServer, method string, params json.RawMessage) (upstream.Reply, error) {
+	from := heard{s, callEmitter{s, c}}
+	sl, err := s.slot(server)
+	if err != nil {
+		return upstream.Reply{}, err
+	}
+	for attempt := 0; ; attempt++ {
+		end, err := sl.get(ctx)
+		if err != nil {
+			return upstream.Reply{}, err
+		}
+		var reply upstream.Reply
+		if end.Modern {
+			reply, err = s.callModern(ctx, end, from, method, params)
+		} else {
+			reply, err = end.Call(ctx, upstream.Request{Method: method, Params: params}, from)
+		}
+		if err == nil {
+			return reply, nil
+		}
+		if broken(err) {
+			sl.drop(end)
+		}
+		// A server that forgot the session did nothing with the request.
+		if !errors.Is(err, upstream.ErrSessionGone) || attempt > 0 {
+			return reply, err
+		}
+	}
+}
+
+// broken reports whether a conversation is of no more use after an error.
+func broken(err error) bool {
+	return errors.Is(err, upstream.ErrSessionGone) || errors.Is(err, upstream.ErrClosed) || errors.Is(err, upstream.ErrNotSent)
+}
+
+// maxRounds bounds how often a modern server may ask for input during one call.
+const maxRounds = 16
+
+// callModern calls a modern server for a legacy client: what the server asks for in its result becomes requests
+// to the client, and the retry is ours (specification 2026-07-28, mrtr).
+func (s *session) callModern(ctx context.Context, end End, from heard, method string, params json.RawMessage) (upstream.Reply, error) {
+	s.mu.Lock()
+	level := s.level
+	s.mu.Unlock()
+	params = era.RequestToModern(params, era.Client{Capabilities: s.record.Capabilities, Info: s.record.ClientInfo, LogLevel: level})
+	for range maxRounds {
+		reply, err := end.Call(ctx, upstream.Request{Method: method, Params: params}, from)
+		if err != nil {
+			return reply, err
+		}
+		if reply.Error != nil {
+			reply.Error = era.ErrorToLegacy(method, reply.Error)
+			return reply, nil
+		}
+		if !era.InputRequired(reply.Result) {
+			return reply, nil
+		}
+		responses, refused := s.gather(ctx, from, jsonrpc.Get(reply.Result, "inputRequests"))
+		if refused != nil {
+			return failed(refused), nil
+		}
+		params = jsonrpc.With(params, responses, "inputResponses")
+		if state := jsonrpc.Get(reply.Result, "requestState"); state != nil {
+			params = jsonrpc.With(params, state, "requestState")
+		} else {
+			params = jsonrpc.Without(params, "requestState")
+		}
+	}
+	return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the server asked for input more than %d times", maxRounds)), nil
+}
+
+// gather asks the client for each input that a modern server wants, one after the other.
+func (s *session) gather(ctx context.Context, from heard, requests json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	var responses jsonrpc.Object
+	wanted, _ := jsonrpc.ParseObject(requests)
+	for _, key := range wanted.Keys() {
+		request := wanted.Get(key)
+		method, _ := jsonrpc.GetString(request, "method")
+		if need := capabilityFor(method); need == "" || jsonrpc.Get(s.record.Capabilities, need) == nil {
+			return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs %q of the client, which it can't do", method)
+		}
+		result, err := from.Request(ctx, method, jsonrpc.Get(request, "params"))
+		if err != nil {
+			return nil, err
+		}
+		responses.Set(key, result)
+	}
+	return responses.JSON(), nil
+}
+
+// capabilityFor is the client capability that a server's request needs.
+func capabilityFor(method string) string {
+	switch method {
+	case mcp.MethodSample:
+		return "sampling"
+	case mcp.MethodElicit:
+		return "elicitation"
+	case mcp.MethodRootsList:
+		return "roots"
+	}
+	return ""
+}
+
+// slot returns the place of the session's conversation with a server.
+func (s *session) slot(server *registryv1.CatalogServer) (*slot, error) {
+	name := server.GetServer().GetName()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, upstream.ErrClosed
+	}
+	sl := s.slots[name]
+	if sl == nil {
+		sl = &slot{open: func(ctx context.Context) (End, error) { return s.openEnd(ctx, name) }}
+		s.slots[name] = sl
+	}
+	return sl, nil
+}
+
+// openEnd opens the conversation with a server and tells it what the client told us before.
+func (s *session) openEnd(ctx context.Context, name string) (End, error) {
+	server := s.owner.config.Catalog.Current().Server(name)
+	if server == nil {
+		return End{}, upstream.ErrClosed
+	}
+	end, err := s.owner.config.Opener.Open(ctx, server, EndClient{
+		Principal:    s.record.Principal,
+		Legacy:       true,
+		Version:      s.record.Version,
+		Capabilities: s.record.Capabilities,
+		Info:         s.record.ClientInfo,
+		Listener:     standingListener{s, name},
+	})
+	if err != nil {
+		return End{}, err
+	}
+	if end.Modern {
+		return end, nil
+	}
+	s.mu.Lock()
+	level := s.level
+	var subs []string
+	for uri, r := range s.subs {
+		if r.server == name {
+			subs = append(subs, uri)
+		}
+	}
+	s.mu.Unlock()
+	if level != "" && end.Logging {
+		_, _ = end.Call(ctx, upstream.Request{Method: mcp.MethodSetLevel, Params: levelParams(level)}, nil)
+	}
+	for _, uri := range subs {
+		_, _ = end.Call(ctx, upstream.Request{Method: mcp.MethodSubscribe, Params: uriParams(uri)}, nil)
+	}
+	return end, nil
+}
+
+func levelParams(level string) json.RawMessage {
+	var o jsonrpc.Object
+	o.Set("level", jsonrpc.String(level))
+	return o.JSON()
+}
+
+func uriParams(uri string) json.RawMessage {
+	var o jsonrpc.Object
+	o.Set("uri", jsonrpc.String(uri))
+	return o.JSON()
+}

@@ -1,0 +1,184 @@
+package owner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+)
+
+// session is a legacy client's session at its owner.
+type session struct {
+	owner  *Owner
+	record store.Record
+	epoch  uint64
+	ctx    context.Context // ends with the session
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup // calls and conversations
+	used   atomic.Int64   // Unix nanoseconds
+
+	standing *stream
+
+	mu       sync.Mutex
+	closed   bool
+	calls    map[string]*call       // by the client's raw request id
+	streams  map[string]*stream     // of the calls, by name
+	asked    map[string]chan answer // by the id of our request to the client
+	slots    map[string]*slot       // by server
+	level    string                 // the client's log level; empty: never set
+	subs     map[string]*resource   // subscribed resources by URI
+	streamNo uint64
+}
+
+// call is one request of the client that is being carried out.
+type call struct {
+	id     json.RawMessage
+	server string
+	stream *stream
+	cancel context.CancelCauseFunc
+
+	mu     sync.Mutex
+	logged bool // events go to the log from now on
+}
+
+// standingName names the standing stream in event ids.
+const standingName = "0"
+
+// Limits of one session.
+const (
+	maxCalls = 1000 // under way at once
+	maxAsked = 100  // requests to the client that wait for an answer
+	maxSubs  = 1000 // subscribed resources
+)
+
+func newSession(o *Owner, record store.Record, epoch uint64) *session {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &session{
+		owner: o, record: record, epoch: epoch, ctx: ctx, cancel: cancel,
+		standing: newStream(standingName),
+		calls:    map[string]*call{},
+		streams:  map[string]*stream{},
+		asked:    map[string]chan answer{},
+		slots:    map[string]*slot{},
+		subs:     map[string]*resource{},
+	}
+	s.restore()
+	s.touch()
+	return s
+}
+
+// Names of the values that a session keeps in its record.
+const (
+	stateLevel = "level"
+	stateSubs  = "subs"
+)
+
+// restore takes up what the owner before wrote.
+func (s *session) restore() {
+	s.level = string(s.record.State[stateLevel])
+	var subs map[string]string
+	if json.Unmarshal(s.record.State[stateSubs], &subs) == nil {
+		for uri, server := range subs {
+			s.subs[uri] = &resource{server: server}
+		}
+	}
+}
+
+// save writes a value of the session's record.
+func (s *session) save(ctx context.Context, name string, value []byte) {
+	changes := store.Changes{Set: map[string][]byte{name: value}}
+	err := s.owner.config.Store.Save(ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, changes)
+	if errors.Is(err, store.ErrFenced) {
+		s.owner.moved(s)
+	} else if err != nil {
+		s.owner.log.Warn("saving a session failed; an adopter would not know the change", "session", s.record.ID, "error", err)
+	}
+}
+
+func (s *session) touch() { s.used.Store(time.Now().UnixNano()) }
+
+// idle is how long the session was not used; 0 while calls run or someone reads its standing stream.
+func (s *session) idle(now time.Time) time.Duration {
+	s.mu.Lock()
+	busy := len(s.calls) > 0
+	s.mu.Unlock()
+	if busy || s.standing.reading() {
+		s.touch()
+		return 0
+	}
+	return now.Sub(time.Unix(0, s.used.Load()))
+}
+
+// close ends everything that the session holds and waits for it.
+func (s *session) close() {
+	s.mu.Lock()
+	s.closed = true
+	slots := make([]*slot, 0, len(s.slots))
+	for _, sl := range s.slots {
+		slots = append(slots, sl)
+	}
+	s.mu.Unlock()
+	s.cancel()
+	for _, sl := range slots {
+		sl.close()
+	}
+	s.standing.end()
+	s.tasks.Wait()
+}
+
+// deliver takes a notification or response of the client.
+func (s *session) deliver(ctx context.Context, m *jsonrpc.Message) {
+	s.touch()
+	if m.IsResponse() {
+		s.answer(m)
+		return
+	}
+	switch m.Method {
+	case mcp.MethodCancelled:
+		id := jsonrpc.Get(m.Params, "requestId")
+		s.mu.Lock()
+		c := s.calls[string(id)]
+		s.mu.Unlock()
+		if c != nil {
+			c.cancel(errCancelled)
+		}
+	case mcp.MethodRootsChanged:
+		for _, sl := range s.openSlots() {
+			if end, ok := sl.current(); ok && !end.Modern {
+				_ = end.Notify(ctx, m.Method, m.Params)
+			}
+		}
+	}
+}
+
+func (s *session) openSlots() []*slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slots := make([]*slot, 0, len(s.slots))
+	for _, sl := range s.slots {
+		slots = append(slots, sl)
+	}
+	return slots
+}
+
+// errCancelled: the client cancelled its request, and gets no answer.
+var errCancelled = errors.New("cancelled by the client")
+
+// upstreams names the servers that the session holds a conversation with.
+func (s *session) upstreams() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for name, sl := range s.slots {
+		if _, ok := sl.current(); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,134 @@
+package owner
+
+import (
+	"context"
+	"sync"
+)
+
+// Bounds of what one stream keeps for a reader that lags. Beyond them notifications that can be missed
+// (progress, log messages) are dropped; a response or request always fits.
+const (
+	maxStreamEvents = 1024
+	maxStreamBytes  = 4 << 20
+)
+
+// stream is the way of messages to a client: those that belong to one request, or the standing one. It has one
+// reader at a time; the newest displaces the one before, whose connection may be dead without anyone having
+// noticed. Events stay until a reader has passed them on.
+type stream struct {
+	name string // in event ids
+
+	mu     sync.Mutex
+	events []event
+	bytes  int
+	ended  bool
+	reader *reader
+	wake   chan struct{} // closed and replaced when something changes
+}
+
+type event struct {
+	seq     uint64 // in the log; 0 where it is not logged
+	message []byte // nil: only tells where to resume
+}
+
+func newStream(name string) *stream {
+	return &stream{name: name, wake: make(chan struct{})}
+}
+
+// full reports whether messages that can be missed should be dropped.
+func (s *stream) full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.events) >= maxStreamEvents || s.bytes >= maxStreamBytes
+}
+
+// put appends an event.
+func (s *stream) put(e event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	s.events = append(s.events, e)
+	s.bytes += len(e.message)
+	s.signal()
+}
+
+// end says that nothing follows.
+func (s *stream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.ended = true
+		s.signal()
+	}
+}
+
+// signal wakes the reader; mu is held.
+func (s *stream) signal() {
+	close(s.wake)
+	s.wake = make(chan struct{})
+}
+
+// attach makes a reader and displaces the one before.
+func (s *stream) attach() *reader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &reader{stream: s}
+	s.reader = r
+	s.signal()
+	return r
+}
+
+// reading reports whether someone reads.
+func (s *stream) reading() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reader != nil
+}
+
+// reader passes a stream's events on.
+type reader struct {
+	stream *stream
+	had    int // events handed out by the last next
+}
+
+// next waits for events and returns them, none once the stream ended, the reader was displaced or ctx ended.
+// Calling it says that those of the call before were passed on.
+func (r *reader) next(ctx context.Context) []event {
+	s := r.stream
+	for {
+		s.mu.Lock()
+		if s.reader != r {
+			s.mu.Unlock()
+			return nil
+		}
+		for ; r.had > 0; r.had-- {
+			s.bytes -= len(s.events[0].message)
+			s.events[0] = event{}
+			s.events = s.events[1:]
+		}
+		if len(s.events) > 0 || s.ended {
+			events := append([]event(nil), s.events...)
+			r.had = len(events)
+			s.mu.Unlock()
+			return events
+		}
+		wake := s.wake
+		s.mu.Unlock()
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// detach ends the reader.
+func (r *reader) detach() {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	if r.stream.reader == r {
+		r.stream.reader = nil
+	}
+}

@@ -1,0 +1,183 @@
+package owner
+
+import (
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"erlmcp.dev/shared/era"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
+)
+
+// resource is one that the client subscribed to.
+type resource struct {
+	server string
+	stop   context.CancelFunc // ends the listening at a modern server; nil at a legacy one
+}
+
+// setLevel keeps the client's log level and tells it to the servers that log by session.
+func (s *session) setLevel(ctx context.Context, m *jsonrpc.Message) upstream.Reply {
+	level, ok := jsonrpc.GetString(m.Params, "level")
+	if !ok || !slices.Contains(mcp.LogLevels, level) {
+		return failed(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, `"level" must be one of %v`, mcp.LogLevels))
+	}
+	s.mu.Lock()
+	s.level = level
+	s.mu.Unlock()
+	s.save(ctx, stateLevel, []byte(level))
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, sl := range s.openSlots() {
+		if end, ok := sl.current(); ok && !end.Modern && end.Logging {
+			if _, err := end.Call(ctx, upstream.Request{Method: m.Method, Params: m.Params}, nil); err != nil {
+				s.owner.log.Info("a server did not take the log level", "session", s.record.ID, "error", err)
+			}
+		}
+	}
+	return emptyResult
+}
+
+func (s *session) subscribe(ctx context.Context, c *call, m *jsonrpc.Message) upstream.Reply {
+	uri, _ := jsonrpc.GetString(m.Params, "uri")
+	server := s.owner.config.Catalog.Current().Server(c.server)
+	if server == nil {
+		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q was removed", c.server))
+	}
+	s.mu.Lock()
+	old, full := s.subs[uri], len(s.subs) >= maxSubs
+	s.mu.Unlock()
+	if old != nil {
+		return emptyResult
+	}
+	if full {
+		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "at most %d resources can be subscribed to", maxSubs))
+	}
+	sl, err := s.slot(server)
+	if err != nil {
+		return failed(upstream.Explain(c.server, err))
+	}
+	end, err := sl.get(ctx)
+	if err != nil {
+		return failed(upstream.Explain(c.server, err))
+	}
+	r := &resource{server: c.server}
+	if end.Modern {
+		listening, stop := context.WithCancel(s.ctx)
+		r.stop = stop
+		s.mu.Lock()
+		closed := s.closed
+		if !closed {
+			s.tasks.Go(func() { s.listenModern(listening, sl, uri) })
+		}
+		s.mu.Unlock()
+	} else {
+		reply, err := s.call(ctx, c, server, m.Method, m.Params)
+		if err != nil {
+			return failed(upstream.Explain(c.server, err))
+		}
+		if reply.Error != nil {
+			return reply
+		}
+	}
+	s.mu.Lock()
+	s.subs[uri] = r
+	s.mu.Unlock()
+	s.saveSubs(ctx)
+	return emptyResult
+}
+
+func (s *session) unsubscribe(ctx context.Context, c *call, m *jsonrpc.Message) upstream.Reply {
+	uri, _ := jsonrpc.GetString(m.Params, "uri")
+	s.mu.Lock()
+	r := s.subs[uri]
+	delete(s.subs, uri)
+	sl := s.slots[c.server]
+	s.mu.Unlock()
+	if r != nil {
+		s.saveSubs(ctx)
+		if r.stop != nil {
+			r.stop()
+			return emptyResult
+		}
+	}
+	if sl != nil {
+		if end, ok := sl.current(); ok && !end.Modern {
+			reply, err := end.Call(ctx, upstream.Request{Method: m.Method, Params: m.Params}, nil)
+			if err == nil {
+				return reply
+			}
+		}
+	}
+	return emptyResult // a server that is away holds no subscription
+}
+
+func (s *session) saveSubs(ctx context.Context) {
+	s.mu.Lock()
+	subs := make(map[string]string, len(s.subs))
+	for uri, r := range s.subs {
+		subs[uri] = r.server
+	}
+	s.mu.Unlock()
+	value, err := json.Marshal(subs)
+	if err == nil {
+		s.save(ctx, stateSubs, value)
+	}
+}
+
+// listenModern hears of a resource's updates at a modern server until ctx ends.
+func (s *session) listenModern(ctx context.Context, sl *slot, uri string) {
+	var notifications jsonrpc.Object
+	list, _ := json.Marshal([]string{uri})
+	notifications.Set("resourceSubscriptions", list)
+	var params jsonrpc.Object
+	params.Set("notifications", notifications.JSON())
+	request := upstream.Request{
+		Method: mcp.MethodListen,
+		Params: era.RequestToModern(params.JSON(), era.Client{Capabilities: s.record.Capabilities, Info: s.record.ClientInfo}),
+	}
+	wait := 100 * time.Millisecond
+	for ctx.Err() == nil {
+		began := time.Now()
+		if end, err := sl.get(ctx); err == nil {
+			_, err = end.Call(ctx, request, updateListener{s, uri})
+			if err != nil && broken(err) {
+				sl.drop(end)
+			}
+		}
+		if time.Since(began) > time.Minute {
+			wait = 100 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait + rand.N(wait)):
+		}
+		wait = min(2*wait, 30*time.Second)
+	}
+}
+
+// updated tells the client that a resource changed. A legacy server may name a part of what was subscribed to.
+func (s *session) updated(params json.RawMessage) {
+	standingEmitter{s}.emit(jsonrpc.Request(nil, mcp.MethodResourceUpdated, params), false)
+}
+
+// updateListener takes a modern server's notifications for one resource.
+type updateListener struct {
+	session *session
+	uri     string
+}
+
+// Notification implements upstream.Listener.
+func (l updateListener) Notification(method string, params json.RawMessage) {
+	if uri, _ := jsonrpc.GetString(params, "uri"); method == mcp.MethodResourceUpdated && uri == l.uri {
+		l.session.updated(uriParams(uri))
+	}
+}
+
+// Request implements upstream.Listener.
+func (l updateListener) Request(_ context.Context, method string, _ json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "Method not found: %s", method)
+}

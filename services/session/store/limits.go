@@ -1,0 +1,131 @@
+package store
+
+import (
+	"fmt"
+	"time"
+)
+
+// Limits bound what a store keeps. A zero field has the default; all nodes of a cluster should have the same.
+type Limits struct {
+	// IdleTTL is how long a session lives without use; 30 minutes.
+	IdleTTL time.Duration
+	// Sessions is the most sessions in all; 100,000.
+	Sessions int
+	// PrincipalSessions is the most sessions of one principal; 10,000. Where there is no authentication all
+	// sessions belong to one.
+	PrincipalSessions int
+
+	// StateValues is the most named values of a session; 64.
+	StateValues int
+	// StateBytes is the most bytes of all names and values of a session; 256 KiB.
+	StateBytes int
+
+	// Events is the most events kept for a session, closings included; 1,000.
+	Events int
+	// EventBytes is the most bytes of messages kept for a session; 4 MiB.
+	EventBytes int
+	// EventAge is how long an event is kept at least as far as the other bounds let it; older ones go when the
+	// session appends. 10 minutes.
+	EventAge time.Duration
+	// TrimmedStreams is how many streams are remembered that have lost all their events; 256. Of a forgotten one
+	// a reader is told ErrGone where it might have missed something.
+	TrimmedStreams int
+}
+
+// WithDefaults fills the fields that are zero.
+func (l Limits) WithDefaults() Limits {
+	l.IdleTTL = or(l.IdleTTL, 30*time.Minute)
+	l.Sessions = or(l.Sessions, 100_000)
+	l.PrincipalSessions = or(l.PrincipalSessions, 10_000)
+	l.StateValues = or(l.StateValues, 64)
+	l.StateBytes = or(l.StateBytes, 256<<10)
+	l.Events = or(l.Events, 1000)
+	l.EventBytes = or(l.EventBytes, 4<<20)
+	l.EventAge = or(l.EventAge, 10*time.Minute)
+	l.TrimmedStreams = or(l.TrimmedStreams, 256)
+	return l
+}
+
+func or[T comparable](given, otherwise T) T {
+	var zero T
+	if given == zero {
+		return otherwise
+	}
+	return given
+}
+
+// Most bytes of the names that callers choose.
+const (
+	maxID        = 64
+	maxNode      = 256
+	maxPrincipal = 1024
+	maxName      = 256
+)
+
+// PageSize is the number of entries that a limit argument asks for.
+func PageSize(limit int) int {
+	switch {
+	case limit <= 0:
+		return 100
+	case limit > 1000:
+		return 1000
+	}
+	return limit
+}
+
+// CheckID refuses what can't be a session's id: it becomes part of keys. ErrInvalid.
+func CheckID(id string) error {
+	if id == "" || len(id) > maxID {
+		return fmt.Errorf("session id of %d bytes: %w", len(id), ErrInvalid)
+	}
+	for _, c := range []byte(id) {
+		if c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return fmt.Errorf("session id with byte %q: %w", c, ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// CheckNode refuses a node's name that is empty or too long. ErrInvalid.
+func CheckNode(name string) error { return checkName("node", name, maxNode) }
+
+// CheckStream refuses a stream's name that is empty or too long. ErrInvalid.
+func CheckStream(name string) error { return checkName("stream", name, maxName) }
+
+func checkName(what, name string, most int) error {
+	if name == "" || len(name) > most {
+		return fmt.Errorf("%s name of %d bytes, and 1 to %d are allowed: %w", what, len(name), most, ErrInvalid)
+	}
+	return nil
+}
+
+// CheckRecord refuses a record that can't be created. ErrInvalid, ErrTooLarge.
+func (l Limits) CheckRecord(record Record) error {
+	if err := CheckID(record.ID); err != nil {
+		return err
+	}
+	if err := checkName("principal", record.Principal, maxPrincipal); err != nil {
+		return err
+	}
+	return l.CheckState(record.State)
+}
+
+// CheckState refuses names that are none and state that is too large as it stands. ErrInvalid, ErrTooLarge.
+func (l Limits) CheckState(state map[string][]byte) error {
+	size := 0
+	for name, value := range state {
+		if err := checkName("state", name, maxName); err != nil {
+			return err
+		}
+		size += len(name) + len(value)
+	}
+	if len(state) > l.StateValues || size > l.StateBytes {
+		return l.StateTooLarge(len(state), size)
+	}
+	return nil
+}
+
+// StateTooLarge is the ErrTooLarge for a state of so many values and bytes.
+func (l Limits) StateTooLarge(values, size int) error {
+	return fmt.Errorf("%d values of %d bytes, and %d of %d are allowed: %w", values, size, l.StateValues, l.StateBytes, ErrTooLarge)
+}

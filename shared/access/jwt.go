@@ -1,0 +1,161 @@
+package access
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+)
+
+// JWT authenticates JSON Web Tokens of one issuer against its JSON Web Key Set (RFC 7519, RFC 7517). Only
+// asymmetric signatures count.
+type JWT struct {
+	issuer    string
+	roleClaim string
+	verifier  *oidc.IDTokenVerifier
+
+	mu    sync.Mutex
+	known map[[sha256.Size]byte]verified // tokens that were checked lately
+}
+
+type verified struct {
+	principal Principal
+	until     time.Time
+}
+
+// JWTConfig is what a JWT needs.
+type JWTConfig struct {
+	// Issuer must equal the token's iss.
+	Issuer string
+	// Audience must be among the token's aud.
+	Audience string
+	// JWKSURL is where the issuer publishes its keys.
+	JWKSURL string
+	// RoleClaim names the claim that holds "admin", "viewer" or "user", alone or in an array; "role" when empty.
+	RoleClaim string
+	Client    *http.Client
+}
+
+// Bounds of the tokens that are remembered.
+const (
+	maxKnown   = 10_000
+	rememberAs = time.Minute
+)
+
+// NewJWT makes a JWT. It asks for the keys when the first token comes.
+func NewJWT(config JWTConfig) *JWT {
+	if config.RoleClaim == "" {
+		config.RoleClaim = "role"
+	}
+	client := config.Client
+	if client == nil {
+		client = &http.Client{Timeout: 5 * time.Second}
+	}
+	keys := keySet{oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), client), config.JWKSURL)}
+	return &JWT{
+		issuer:    config.Issuer,
+		roleClaim: config.RoleClaim,
+		verifier: oidc.NewVerifier(config.Issuer, keys, &oidc.Config{
+			ClientID:             config.Audience,
+			SupportedSigningAlgs: []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA},
+		}),
+		known: map[[sha256.Size]byte]verified{},
+	}
+}
+
+// Authenticate implements Authenticator.
+func (j *JWT) Authenticate(ctx context.Context, bearer string) (Principal, error) {
+	if bearer == "" || len(bearer) > 16<<10 {
+		return Principal{}, ErrUnauthenticated
+	}
+	digest := sha256.Sum256([]byte(bearer))
+	now := time.Now()
+	j.mu.Lock()
+	v, ok := j.known[digest]
+	j.mu.Unlock()
+	if ok && now.Before(v.until) {
+		return v.principal, nil
+	}
+	var unreachable bool
+	token, err := j.verifier.Verify(context.WithValue(ctx, unreachableKey{}, &unreachable), bearer)
+	switch {
+	case unreachable:
+		return Principal{}, ErrUnavailable
+	case err != nil:
+		return Principal{}, ErrUnauthenticated
+	}
+	if token.Subject == "" {
+		return Principal{}, ErrUnauthenticated
+	}
+	var claims map[string]any
+	if err := token.Claims(&claims); err != nil {
+		return Principal{}, ErrUnauthenticated
+	}
+	if notBefore, ok := claims["nbf"].(float64); ok && now.Add(30*time.Second).Before(time.Unix(int64(notBefore), 0)) {
+		return Principal{}, ErrUnauthenticated
+	}
+	p := Principal{ID: j.issuer + "#" + token.Subject, Role: role(claims[j.roleClaim]), Method: "jwt"}
+	until := now.Add(rememberAs)
+	if token.Expiry.Before(until) {
+		until = token.Expiry
+	}
+	j.remember(digest, verified{p, until}, now)
+	return p, nil
+}
+
+// keySet tells its caller, through the context, that the issuer's keys could not be had: the verifier around it
+// keeps only the text of errors.
+type keySet struct{ oidc.KeySet }
+
+type unreachableKey struct{}
+
+// VerifySignature implements oidc.KeySet.
+func (k keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	payload, err := k.KeySet.VerifySignature(ctx, token)
+	var failed *url.Error
+	if errors.As(err, &failed) || errors.Is(err, context.DeadlineExceeded) {
+		*ctx.Value(unreachableKey{}).(*bool) = true
+	}
+	return payload, err
+}
+
+func (j *JWT) remember(digest [sha256.Size]byte, v verified, now time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.known) >= maxKnown {
+		for d, old := range j.known {
+			if now.After(old.until) {
+				delete(j.known, d)
+			}
+		}
+		if len(j.known) >= maxKnown {
+			clear(j.known) // all are valid and asked for within a minute: they are checked again
+		}
+	}
+	j.known[digest] = v
+}
+
+// role reads the highest role of a claim; a token without one is a user's.
+func role(claim any) registryv1.Role {
+	best := registryv1.Role_ROLE_USER
+	names, _ := claim.([]any)
+	if s, ok := claim.(string); ok {
+		names = []any{s}
+	}
+	for _, n := range names {
+		switch n {
+		case "admin":
+			best = max(best, registryv1.Role_ROLE_ADMIN)
+		case "viewer":
+			best = max(best, registryv1.Role_ROLE_VIEWER)
+		}
+	}
+	return best
+}

@@ -1,0 +1,88 @@
+package access
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+)
+
+// keyPrefix starts every API key: erlmcp_<id>_<secret>, so that a leaked one is recognised.
+const keyPrefix = "erlmcp_"
+
+var keyEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// NewKey makes an API key. secret is the whole key, shown once; the record holds only the hash of its secret
+// part, which has 256 random bits. A zero expiresAt means never.
+func NewKey(principal string, role registryv1.Role, description string, expiresAt time.Time) (rec *registryv1.KeyRecord, secret string, err error) {
+	var random [42]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return nil, "", fmt.Errorf("making an API key: %w", err)
+	}
+	id := strings.ToLower(keyEncoding.EncodeToString(random[:10]))
+	private := strings.ToLower(keyEncoding.EncodeToString(random[10:]))
+	hash := sha256.Sum256([]byte(private))
+	rec = &registryv1.KeyRecord{
+		Key: &registryv1.Key{
+			Id: id, Principal: principal, Role: role, Description: description, CreatedAt: timestamppb.Now(),
+		},
+		SecretSha256: hash[:],
+	}
+	if !expiresAt.IsZero() {
+		rec.Key.ExpiresAt = timestamppb.New(expiresAt)
+	}
+	return rec, keyPrefix + id + "_" + private, nil
+}
+
+// KeySet authenticates API keys. It is filled from the catalogue. The zero KeySet holds none.
+type KeySet struct {
+	keys atomic.Pointer[map[string]*registryv1.KeyRecord] // by id
+}
+
+// Apply takes a published change of the keys. Calls must not overlap.
+func (s *KeySet) Apply(snapshot bool, changed []*registryv1.KeyRecord, removed []string) {
+	if !snapshot && len(changed) == 0 && len(removed) == 0 {
+		return
+	}
+	next := map[string]*registryv1.KeyRecord{}
+	if held := s.keys.Load(); held != nil && !snapshot {
+		maps.Copy(next, *held)
+	}
+	for _, k := range changed {
+		next[k.GetKey().GetId()] = k
+	}
+	for _, id := range removed {
+		delete(next, id)
+	}
+	s.keys.Store(&next)
+}
+
+// Authenticate implements Authenticator.
+func (s *KeySet) Authenticate(_ context.Context, bearer string) (Principal, error) {
+	rest, ok := strings.CutPrefix(bearer, keyPrefix)
+	id, private, split := strings.Cut(rest, "_")
+	held := s.keys.Load()
+	if !ok || !split || held == nil {
+		return Principal{}, ErrUnauthenticated
+	}
+	record := (*held)[id]
+	hash := sha256.Sum256([]byte(private))
+	if subtle.ConstantTimeCompare(hash[:], record.GetSecretSha256()) != 1 {
+		return Principal{}, ErrUnauthenticated
+	}
+	key := record.GetKey()
+	if key.GetExpiresAt() != nil && !time.Now().Before(key.GetExpiresAt().AsTime()) {
+		return Principal{}, ErrUnauthenticated
+	}
+	return Principal{ID: key.GetPrincipal(), Role: key.GetRole(), Method: "key"}, nil
+}

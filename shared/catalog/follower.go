@@ -1,0 +1,111 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+)
+
+// Follower keeps the newest catalogue. It goes on with the last one while the registry is away.
+type Follower struct {
+	config  FollowerConfig
+	current atomic.Pointer[Catalog]
+	loaded  chan struct{} // closed once the first catalogue is there
+}
+
+// FollowerConfig is what a Follower needs.
+type FollowerConfig struct {
+	Registry registryv1.RegistryServiceClient
+	// Changed is called with each new catalogue and the one before, in order, from one goroutine. Optional.
+	Changed func(before, now *Catalog)
+	// Keys takes the API keys that come with a change. Optional.
+	Keys func(snapshot bool, changed []*registryv1.KeyRecord, removed []string)
+	Log  *slog.Logger
+}
+
+// NewFollower makes a Follower; Run fills it.
+func NewFollower(config FollowerConfig) *Follower {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &Follower{config: config, loaded: make(chan struct{})}
+	f.current.Store(New())
+	return f
+}
+
+// Current returns the newest catalogue, an empty one of version 0 before the first came.
+func (f *Follower) Current() *Catalog { return f.current.Load() }
+
+// ErrNotLoaded: no catalogue came yet.
+var ErrNotLoaded = errors.New("no catalogue from the registry yet")
+
+// Ready is nil once there is a catalogue.
+func (f *Follower) Ready() error {
+	select {
+	case <-f.loaded:
+		return nil
+	default:
+		return ErrNotLoaded
+	}
+}
+
+// Run follows the registry until ctx ends, and comes back to it when the stream breaks.
+func (f *Follower) Run(ctx context.Context) error {
+	const longest = 5 * time.Second
+	wait := 50 * time.Millisecond
+	for {
+		got, err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if got {
+			wait = 50 * time.Millisecond
+		}
+		f.config.Log.Warn("the registry's catalogue stream broke; serving the last catalogue", "error", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait + rand.N(wait)):
+		}
+		wait = min(2*wait, longest)
+	}
+}
+
+func (f *Follower) follow(ctx context.Context) (got bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := f.config.Registry.WatchCatalog(ctx, &registryv1.WatchCatalogRequest{})
+	if err != nil {
+		return false, err
+	}
+	for {
+		change, err := stream.Recv()
+		if err != nil {
+			return got, err
+		}
+		got = true
+		f.apply(change)
+	}
+}
+
+func (f *Follower) apply(change *registryv1.WatchCatalogResponse) {
+	before := f.current.Load()
+	now := before.Apply(change)
+	if f.config.Keys != nil {
+		f.config.Keys(change.GetSnapshot(), change.GetKeys(), change.GetRemovedKeys())
+	}
+	f.current.Store(now)
+	select {
+	case <-f.loaded:
+	default:
+		close(f.loaded)
+	}
+	if f.config.Changed != nil {
+		f.config.Changed(before, now)
+	}
+}

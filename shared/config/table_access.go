@@ -1,0 +1,100 @@
+package config
+
+import "time"
+
+func accessSettings() []Setting {
+	gateway := []Role{RoleGateway}
+	session := []Role{RoleSession}
+	return []Setting{
+		{
+			Key: "auth.anonymous", Env: []string{"ERLMCP_ANONYMOUS"}, Kind: Bool, DefaultDoc: "true in dev, else false", Roles: gateway,
+			Doc: "Serves requests without credentials, as the principal \"anonymous\". Refused in production.",
+			at:  func(c *Config) any { return &c.Auth.Anonymous },
+			check: func(c *Config) (string, string) {
+				if c.Auth.Anonymous && c.Env == Production {
+					return "anonymous clients are refused in production", "remove it, and give clients keys: erlmcp keys create"
+				}
+				return "", ""
+			},
+		},
+		{
+			Key: "auth.jwt.issuer", Env: []string{"ERLMCP_JWT_ISSUER"}, Kind: URL, Roles: gateway,
+			Doc: "Issuer of bearer tokens that are believed. Its keys are found by OpenID discovery unless auth.jwt.jwks_url says where.",
+			at:  func(c *Config) any { return &c.Auth.JWT.Issuer },
+		},
+		{
+			Key: "auth.jwt.audience", Env: []string{"ERLMCP_JWT_AUDIENCE"}, Kind: String, Roles: gateway,
+			Doc: "Audience that tokens must name: the public URL of the MCP endpoint.",
+			at:  func(c *Config) any { return &c.Auth.JWT.Audience },
+		},
+		{
+			Key: "auth.jwt.jwks_url", Env: []string{"ERLMCP_JWKS_URL", "ERLMCP_JWT_JWKS_URL"}, Kind: URL, Roles: gateway,
+			Doc: "Where the issuer's keys are.",
+			at:  func(c *Config) any { return &c.Auth.JWT.JWKSURL },
+		},
+		{
+			Key: "auth.jwt.secret", Env: []string{"ERLMCP_JWT_SECRET"}, Kind: Hidden, Roles: gateway,
+			Doc: "Verifies tokens signed with HS256, at least 32 bytes; for issuers that publish no keys.",
+			at:  func(c *Config) any { return &c.Auth.JWT.Secret },
+		},
+		{
+			Key: "auth.allowed_origins", Env: []string{"ERLMCP_ALLOWED_ORIGINS"}, Kind: List, DefaultDoc: "loopback names", Roles: gateway,
+			Doc:   "Origins that browsers may call from, such as https://app.example.com; * for any.",
+			at:    func(c *Config) any { return &c.Auth.Origins },
+			check: func(c *Config) (string, string) { return allowList(c.Auth.Origins, true) },
+		},
+		{
+			Key: "auth.allowed_hosts", Env: []string{"ERLMCP_ALLOWED_HOSTS"}, Kind: List, DefaultDoc: "loopback names in dev, else any", Roles: gateway,
+			Doc:   "Names that requests may carry in their Host header, such as mcp.example.com; * for any.",
+			at:    func(c *Config) any { return &c.Auth.Hosts },
+			check: func(c *Config) (string, string) { return allowList(c.Auth.Hosts, false) },
+		},
+		{
+			Key: "limits.max_body", Env: []string{"ERLMCP_MAX_BODY"}, Kind: Bytes, Default: "16MiB", Roles: gateway,
+			Doc: "Longest message of a client.", at: func(c *Config) any { return &c.Limits.MaxBody },
+			check: func(c *Config) (string, string) {
+				if c.Limits.MaxBody < 1<<10 || c.Limits.MaxBody > 1<<30 {
+					return c.Limits.MaxBody.String() + " is out of range", "give 1KiB to 1GiB"
+				}
+				return "", ""
+			},
+		},
+		{
+			Key: "limits.connections", Env: []string{"ERL_MAX_PORTS"}, Kind: Int, Default: "65536", Roles: gateway,
+			Doc:   "Most client connections that are open at once in one process.",
+			at:    func(c *Config) any { return &c.Limits.Connections },
+			check: func(c *Config) (string, string) { return within(c.Limits.Connections, 1, 1<<27) },
+		},
+		{
+			Key: "limits.sessions", Env: []string{"ERL_MAX_ETS_TABLES"}, Kind: Int, Default: "50000", Roles: session,
+			Doc:   "Most sessions in memory of one process.",
+			at:    func(c *Config) any { return &c.Limits.Sessions },
+			check: func(c *Config) (string, string) { return within(c.Limits.Sessions, 1, 1<<27) },
+		},
+		{
+			Key: "limits.sessions_per_principal", Env: []string{"ERLMCP_MAX_SESSIONS_PER_PRINCIPAL"}, Kind: Int, Default: "10000", Roles: session,
+			Doc:   "Most sessions of one principal.",
+			at:    func(c *Config) any { return &c.Limits.SessionsPerPrincipal },
+			check: func(c *Config) (string, string) { return within(c.Limits.SessionsPerPrincipal, 1, 1<<27) },
+		},
+		{
+			Key: "limits.session_idle", Env: []string{"ERLMCP_SESSION_IDLE"}, Kind: Duration, Default: "1h", Roles: session,
+			Doc: "How long a session lives without use.",
+			at:  func(c *Config) any { return &c.Limits.SessionIdle },
+			check: func(c *Config) (string, string) {
+				return durationWithin(c.Limits.SessionIdle, time.Second, 30*24*time.Hour)
+			},
+		},
+		{
+			Key: "limits.rate.enabled", Env: []string{"RATE_LIMIT_ENABLED"}, Kind: Bool, Default: "true", Roles: gateway,
+			Doc: "Limits the rate of MCP requests of each principal, cluster-wide.",
+			at:  func(c *Config) any { return &c.Limits.RateEnabled },
+		},
+		{
+			Key: "limits.rate.per_second", Env: []string{"RATE_LIMIT_PER_SECOND"}, Kind: Int, Default: "1000", Roles: gateway,
+			Doc:   "MCP requests per second of one principal.",
+			at:    func(c *Config) any { return &c.Limits.RatePerSecond },
+			check: func(c *Config) (string, string) { return within(c.Limits.RatePerSecond, 1, 1e9) },
+		},
+	}
+}

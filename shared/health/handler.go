@@ -1,0 +1,78 @@
+package health
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"time"
+)
+
+// Status is the answer of /status. The handler fills in what it knows itself: uptime, PID and dependencies.
+type Status struct {
+	Version string   `json:"version"`
+	Node    string   `json:"node"`
+	Roles   []string `json:"roles"`
+	// Uptime is in whole seconds.
+	Uptime int64 `json:"uptime_seconds"`
+	PID    int   `json:"pid"`
+	// Sessions that this process holds.
+	Sessions int `json:"sessions"`
+	// ClusterNodes live, as this one knows.
+	ClusterNodes int `json:"cluster_nodes"`
+	// CatalogVersion of the catalogue in use; 0 before the first.
+	CatalogVersion uint64 `json:"catalog_version"`
+	// Ports that really listen, by what listens there.
+	Ports map[string]int `json:"ports"`
+	// Settings that need a word, such as one that is accepted and does nothing.
+	Settings map[string]string `json:"settings,omitempty"`
+	Report
+}
+
+// HandlerConfig is what the endpoints show.
+type HandlerConfig struct {
+	Checker *Checker
+	// Started is when the process did.
+	Started time.Time
+	// Status is asked at each /status; it must be quick and hold no secrets.
+	Status func() Status
+	// Metrics serves /metrics.
+	Metrics http.Handler
+}
+
+// Handler serves /health, /ready, /status and /metrics. Where Status or Metrics is nil its path is not found.
+func Handler(c HandlerConfig) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		r := c.Checker.Report()
+		answer(w, r.Status != Unhealthy, r)
+	})
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		r := c.Checker.readiness()
+		answer(w, r.Ready, r)
+	})
+	if c.Status != nil {
+		mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+			s := c.Status()
+			s.Uptime, s.PID, s.Report = int64(time.Since(c.Started)/time.Second), os.Getpid(), c.Checker.Report()
+			answer(w, true, s)
+		})
+	}
+	if c.Metrics != nil {
+		mux.Handle("GET /metrics", c.Metrics)
+	}
+	return mux
+}
+
+func answer(w http.ResponseWriter, well bool, body any) {
+	b, err := json.MarshalIndent(body, "", "  ")
+	if err != nil { // our own types: cannot be
+		http.Error(w, "the answer could not be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if !well {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = w.Write(append(b, '\n')) // a client that left needs no answer
+}

@@ -1,0 +1,67 @@
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+// Formats of a log.
+const (
+	FormatAuto = ""     // text on a terminal, JSON elsewhere
+	FormatJSON = "json" // one JSON object a line
+	FormatText = "text" // key=value
+)
+
+// LogConfig says how to log. The zero value logs at info to standard output.
+type LogConfig struct {
+	// Output takes the lines, each in one Write; standard output when nil.
+	Output io.Writer
+	// Format is one of the formats above.
+	Format string
+	// Level is the lowest level that is written. Whoever holds it may change it at any time, from any goroutine;
+	// info, for good, when nil.
+	Level *slog.LevelVar
+}
+
+// NewLog makes a log whose lines hold no secrets in attributes: see [Scrub] and the keys in redact.go. Messages are
+// not looked into; they are constant text.
+func NewLog(c LogConfig) *slog.Logger {
+	if c.Output == nil {
+		c.Output = os.Stdout
+	}
+	if c.Level == nil {
+		c.Level = new(slog.LevelVar)
+	}
+	options := &slog.HandlerOptions{Level: c.Level, ReplaceAttr: redact}
+	if c.Format == FormatText || c.Format == FormatAuto && isTerminal(c.Output) {
+		return slog.New(slog.NewTextHandler(c.Output, options))
+	}
+	return slog.New(slog.NewJSONHandler(c.Output, options))
+}
+
+// ParseLevel reads a level as operators write it: debug, info, warn (or warning), error.
+func ParseLevel(s string) (slog.Level, error) {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn", "warning":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("unknown log level %q: use debug, info, warn or error", s)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	stat, err := f.Stat()
+	return err == nil && stat.Mode()&os.ModeCharDevice != 0
+}
