@@ -110,9 +110,9 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: conformance
-conformance: ## Check the protocol, with every revision and transport
-	@go test -list Conformance ./test/... | grep -q '^Test' || { echo "there are no conformance tests in ./test"; exit 1; }
-	go test -count=1 -timeout 15m -run Conformance ./test/...
+conformance: build ## Run the official conformance suite, against one process and against a cluster (needs npm)
+	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -build .build/conformance
+	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -cluster -build .build/conformance-cluster
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp)
@@ -136,7 +136,7 @@ $(BIN)/.$(1): $(BIN)/.$(1)@$(3)
 	@cp $$< $$@
 $(BIN)/.$(1)@$(3):
 	@mkdir -p $(BIN)
-	@go version -m $(BIN)/$(1) 2>/dev/null | grep -qF "$$$$(printf 'mod\t$(2)\t$(3)')" || \
+	@go version -m $(BIN)/$(1) 2>/dev/null | grep -F "$$$$(printf 'mod\t$(2)\t$(3)')" > /dev/null || \
 	  { echo "install $(1) $(3)"; GOBIN=$(CURDIR)/$(BIN) GOWORK=off GOFLAGS= go install $(4)@$(3); }
 	@rm -f $(BIN)/.$(1)@* && touch $$@
 endef

@@ -18,7 +18,7 @@ import (
 // The descriptors in generated Go code have no comments. This is the same file with them, as buf or
 // protoc --include_source_info write it:
 //
-//	buf build --path orderdesk --exclude-imports -o orderdesk/v1/orderdesk.binpb
+//	buf build --path examples/orderdesk --exclude-imports -o examples/orderdesk/v1/orderdesk.binpb
 //
 //go:embed v1/orderdesk.binpb
 var sources []byte

@@ -9,12 +9,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"erlmcp.dev/gateway/transport/guard"
 	gatewayv1 "erlmcp.dev/proto/erlmcp/gateway/v1"
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
 	"erlmcp.dev/proto/openapi"
-	"erlmcp.dev/gateway/transport/guard"
 	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/rpc"
 )
@@ -72,27 +72,24 @@ func REST(services Services, g *guard.Guard) (http.Handler, error) {
 	}), nil
 }
 
-// asPrincipal calls a service on behalf of the request's principal. The connection itself has a service's
-// rights, so what the principal may do is asked here, before the call.
+// asPrincipal calls a service on behalf of the request's principal. What the principal may do is asked here too:
+// inside one process there is nobody else to ask.
 type asPrincipal struct{ to grpc.ClientConnInterface }
 
 // Invoke implements grpc.ClientConnInterface.
 func (c asPrincipal) Invoke(ctx context.Context, method string, req, response any, options ...grpc.CallOption) error {
-	if err := authorize(ctx, method); err != nil {
+	principal, _ := access.FromContext(ctx)
+	if err := rpc.Authorize(method, principal); err != nil {
 		return err
 	}
-	return c.to.Invoke(ctx, method, req, response, options...)
+	return c.to.Invoke(rpc.OnBehalf(ctx, principal), method, req, response, options...)
 }
 
 // NewStream implements grpc.ClientConnInterface.
 func (c asPrincipal) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
-	if err := authorize(ctx, method); err != nil {
+	principal, _ := access.FromContext(ctx)
+	if err := rpc.Authorize(method, principal); err != nil {
 		return nil, err
 	}
-	return c.to.NewStream(ctx, d, method, options...)
-}
-
-func authorize(ctx context.Context, method string) error {
-	principal, _ := access.FromContext(ctx)
-	return rpc.Authorize(method, principal)
+	return c.to.NewStream(rpc.OnBehalf(ctx, principal), d, method, options...)
 }

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	gatewayv1 "erlmcp.dev/proto/erlmcp/gateway/v1"
 	"erlmcp.dev/gateway/engine"
+	gatewayv1 "erlmcp.dev/proto/erlmcp/gateway/v1"
 	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"

@@ -32,6 +32,8 @@ type Config struct {
 	// Sealer makes and opens session ids and request states.
 	Sealer Sealer
 	Meter  Meter
+	// Draining ends when the gateway begins to stop: subscriptions end then, so that their clients go elsewhere.
+	Draining context.Context
 	// Version of erlmcp, told to clients.
 	Version string
 	Log     *slog.Logger

@@ -53,6 +53,8 @@ func (e *Engine) listen(ctx context.Context, c Client, m *jsonrpc.Message, view 
 		select {
 		case <-ctx.Done():
 			return Reply{}
+		case <-e.config.Draining.Done():
+			return success(m.ID, s.closing())
 		case <-changed.signal:
 			for i, is := range changed.take() {
 				if is && wanted.lists[i] && s.notify(catalog.ChangeMethods[i], jsonrpc.Object{}) != nil {
@@ -123,6 +125,15 @@ func (s subscription) acknowledge(lists catalog.Changes, resources []string) err
 	}
 	params.Set("notifications", honoured.JSON())
 	return s.notify(mcp.MethodAcknowledged, params)
+}
+
+// closing is the result of a subscription that the gateway ends.
+func (s subscription) closing() json.RawMessage {
+	var meta, result jsonrpc.Object
+	meta.Set(mcp.MetaSubscriptionID, s.id)
+	result.Set("resultType", jsonrpc.String(mcp.ResultComplete))
+	result.Set("_meta", meta.JSON())
+	return result.JSON()
 }
 
 // updates are the resources that changed and were not told of yet; at most as many as are subscribed to.

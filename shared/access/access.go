@@ -16,9 +16,18 @@ type Principal struct {
 	// ID is unique among all principals, whatever their credential.
 	ID   string
 	Role registryv1.Role
-	// Method is how it was found out: "anonymous", "key", "jwt" or "service".
+	// Method is how it was found out: one of the Method constants.
 	Method string
 }
+
+// Methods by which a principal is found.
+const (
+	MethodAnonymous = "anonymous"
+	MethodKey       = "key"
+	MethodJWT       = "jwt"
+	// MethodService is a service of this cluster. It has no role: it may do more than an admin.
+	MethodService = "service"
+)
 
 // Errors of authentication. Nothing in them tells a caller more than it should know.
 var (
@@ -41,7 +50,7 @@ type Anonymous struct{ Role registryv1.Role }
 
 // Authenticate implements Authenticator.
 func (a Anonymous) Authenticate(context.Context, string) (Principal, error) {
-	return Principal{ID: "anonymous", Role: a.Role, Method: "anonymous"}, nil
+	return Principal{ID: "anonymous", Role: a.Role, Method: MethodAnonymous}, nil
 }
 
 // Bearer returns the token of an Authorization header, and whether there is one.

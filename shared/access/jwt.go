@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 )
 
-// JWT authenticates JSON Web Tokens of one issuer against its JSON Web Key Set (RFC 7519, RFC 7517). Only
-// asymmetric signatures count.
+// JWT authenticates JSON Web Tokens of one issuer against its JSON Web Key Set (RFC 7519, RFC 7517),
+// where only asymmetric signatures count, or against a shared secret.
 type JWT struct {
 	issuer    string
 	roleClaim string
@@ -38,6 +39,9 @@ type JWTConfig struct {
 	Audience string
 	// JWKSURL is where the issuer publishes its keys.
 	JWKSURL string
+	// Secret verifies tokens signed with HS256, where no issuer publishes keys; JWKSURL is not used then, and
+	// Issuer may be empty.
+	Secret []byte
 	// RoleClaim names the claim that holds "admin", "viewer" or "user", alone or in an array; "role" when empty.
 	RoleClaim string
 	Client    *http.Client
@@ -58,13 +62,18 @@ func NewJWT(config JWTConfig) *JWT {
 	if client == nil {
 		client = &http.Client{Timeout: 5 * time.Second}
 	}
-	keys := keySet{oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), client), config.JWKSURL)}
+	var keys oidc.KeySet = keySet{oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), client), config.JWKSURL)}
+	algorithms := []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA}
+	if len(config.Secret) > 0 {
+		keys, algorithms = sharedSecret(config.Secret), []string{string(jose.HS256)}
+	}
 	return &JWT{
 		issuer:    config.Issuer,
 		roleClaim: config.RoleClaim,
 		verifier: oidc.NewVerifier(config.Issuer, keys, &oidc.Config{
 			ClientID:             config.Audience,
-			SupportedSigningAlgs: []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA},
+			SkipIssuerCheck:      config.Issuer == "" && len(config.Secret) > 0,
+			SupportedSigningAlgs: algorithms,
 		}),
 		known: map[[sha256.Size]byte]verified{},
 	}
@@ -101,7 +110,7 @@ func (j *JWT) Authenticate(ctx context.Context, bearer string) (Principal, error
 	if notBefore, ok := claims["nbf"].(float64); ok && now.Add(30*time.Second).Before(time.Unix(int64(notBefore), 0)) {
 		return Principal{}, ErrUnauthenticated
 	}
-	p := Principal{ID: j.issuer + "#" + token.Subject, Role: role(claims[j.roleClaim]), Method: "jwt"}
+	p := Principal{ID: j.issuer + "#" + token.Subject, Role: role(claims[j.roleClaim]), Method: MethodJWT}
 	until := now.Add(rememberAs)
 	if token.Expiry.Before(until) {
 		until = token.Expiry
@@ -124,6 +133,18 @@ func (k keySet) VerifySignature(ctx context.Context, token string) ([]byte, erro
 		*ctx.Value(unreachableKey{}).(*bool) = true
 	}
 	return payload, err
+}
+
+// sharedSecret verifies HS256 signatures.
+type sharedSecret []byte
+
+// VerifySignature implements oidc.KeySet.
+func (k sharedSecret) VerifySignature(_ context.Context, token string) ([]byte, error) {
+	signed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.HS256})
+	if err != nil {
+		return nil, err
+	}
+	return signed.Verify([]byte(k))
 }
 
 func (j *JWT) remember(digest [sha256.Size]byte, v verified, now time.Time) {

@@ -84,5 +84,5 @@ func (s *KeySet) Authenticate(_ context.Context, bearer string) (Principal, erro
 	if key.GetExpiresAt() != nil && !time.Now().Before(key.GetExpiresAt().AsTime()) {
 		return Principal{}, ErrUnauthenticated
 	}
-	return Principal{ID: key.GetPrincipal(), Role: key.GetRole(), Method: "key"}, nil
+	return Principal{ID: key.GetPrincipal(), Role: key.GetRole(), Method: MethodKey}, nil
 }

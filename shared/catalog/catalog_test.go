@@ -12,6 +12,7 @@ import (
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
 )
 
 func server(name string, prefix *string, tools ...string) *registryv1.CatalogServer {
@@ -183,7 +184,7 @@ func TestHeaderParamsAreFoundInTheSchema(t *testing.T) {
 	s := server("a", nil)
 	s.Offer.Tools = []*registryv1.Item{{Key: "t", Json: []byte(`{"name":"t","inputSchema":{"properties":{"region":{"type":"string","x-mcp-header":"Region"},"deep":{"properties":{"n":{"type":"integer","x-mcp-header":"N"}}}}}}`)}}
 	got := view(t, snapshot(s), "a").Find(catalog.Tools, "t").HeaderParams()
-	want := []catalog.Param{{Header: "Region", Path: []string{"region"}, Type: "string"}, {Header: "N", Path: []string{"deep", "n"}, Type: "integer"}}
+	want := []mcp.HeaderParam{{Header: "Region", Path: []string{"region"}, Type: "string"}, {Header: "N", Path: []string{"deep", "n"}, Type: "integer"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

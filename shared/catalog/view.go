@@ -56,7 +56,7 @@ type Entry struct {
 	// JSON is the object that clients are shown.
 	JSON json.RawMessage
 
-	headers []Param // of a tool
+	headers []mcp.HeaderParam // of a tool
 }
 
 type list struct {
@@ -116,7 +116,7 @@ func (v *View) add(k Kind, s *registryv1.CatalogServer, items []*registryv1.Item
 			continue
 		}
 		if k == Tools {
-			e.headers = HeaderParams(jsonrpc.Get(e.JSON, "inputSchema"))
+			e.headers = mcp.HeaderParams(jsonrpc.Get(e.JSON, "inputSchema"))
 		}
 		l.index[e.Public] = len(l.entries)
 		l.entries = append(l.entries, e)

@@ -3,6 +3,7 @@
 package mcp
 
 import (
+	"encoding/json"
 	"slices"
 
 	"erlmcp.dev/shared/jsonrpc"
@@ -120,4 +121,19 @@ func NotFound(modern bool, uri string) *jsonrpc.Error {
 	data.Set("uri", jsonrpc.String(uri))
 	e.Data = data.JSON()
 	return e
+}
+
+// InitializeParams are the params of a legacy initialize request. capabilities and info may be nil.
+func InitializeParams(version string, capabilities, info json.RawMessage) json.RawMessage {
+	if capabilities == nil {
+		capabilities = json.RawMessage("{}")
+	}
+	if info == nil {
+		info = json.RawMessage(`{"name":"erlmcp","version":"3"}`)
+	}
+	var params jsonrpc.Object
+	params.Set("protocolVersion", jsonrpc.String(version))
+	params.Set("capabilities", capabilities)
+	params.Set("clientInfo", info)
+	return params.JSON()
 }

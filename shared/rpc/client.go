@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -12,9 +11,8 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // the client's side of health checks
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/resolver/manual"
 )
 
 // ClientConfig is what a client needs.
@@ -29,19 +27,30 @@ type ClientConfig struct {
 // Dial makes a client of the services at a target: host:port, several of them separated by commas, or a target
 // of gRPC's own such as dns:///name:port. Calls go to all addresses in turn. It connects when first used, and
 // never repeats a call that may have been carried out.
+//
+// A host:port stands for one service, and its name is looked up anew with each connection; dns:/// stands for all
+// addresses of a name, which are looked up again when a connection to one of them is lost. Addresses whose
+// services say by grpc.health.v1 that they don't serve, as when they drain, get no calls.
 func Dial(target string, config ClientConfig) (*grpc.ClientConn, error) {
-	options := []grpc.DialOption{
+	return dial(target, config,
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`),
+		grpc.WithIdleTimeout(0), // the first call after a pause is not to wait for connections
+	)
+}
+
+func dial(target string, config ClientConfig, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	options := append([]grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		// The longest back-off must be shorter than the time after which a silent node counts as gone.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.WithIdleTimeout(0),
-		grpc.WithDisableServiceConfig(),
-	}
+		grpc.WithDisableServiceConfig(), // whoever rules the DNS does not rule this
+		grpc.WithDisableRetry(),         // but for calls that were never begun
+		grpc.WithNoProxy(),              // proxies lead out of the cluster
+	}, more...)
 	transport := insecure.NewCredentials()
 	if config.TLS != nil {
 		transport = credentials.NewTLS(config.TLS)
@@ -50,21 +59,11 @@ func Dial(target string, config ClientConfig) (*grpc.ClientConn, error) {
 	if config.Node != "" && config.Services != nil {
 		options = append(options, grpc.WithPerRPCCredentials(&nodeCredential{node: config.Node, services: config.Services}))
 	}
-	if !strings.Contains(target, "://") {
-		addresses := manual.NewBuilderWithScheme("erlmcp-static")
-		var state resolver.State
-		for address := range strings.SplitSeq(target, ",") {
-			state.Addresses = append(state.Addresses, resolver.Address{Addr: strings.TrimSpace(address)})
-		}
-		if len(state.Addresses) == 1 {
-			target = "passthrough:///" + state.Addresses[0].Addr
-		} else {
-			addresses.InitialState(state)
-			options = append(options, grpc.WithResolvers(addresses))
-			target = addresses.Scheme() + ":///services"
-		}
+	resolved, resolving, err := parseTarget(target)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of services: %w", err)
 	}
-	conn, err := grpc.NewClient(target, options...)
+	conn, err := grpc.NewClient(resolved, append(options, resolving...)...)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", target, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	plaintext "google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -78,9 +79,14 @@ func register(to grpc.ServiceRegistrar) {
 	sessionv1.RegisterSessionServiceServer(to, service{})
 }
 
-
 // serve runs a server on loopback until the test ends.
 func serve(t testing.TB, config rpc.ServerConfig) string {
+	t.Helper()
+	return serveWith(t, config, register)
+}
+
+// serveWith is serve for other services.
+func serveWith(t testing.TB, config rpc.ServerConfig, register func(grpc.ServiceRegistrar)) string {
 	t.Helper()
 	s, err := rpc.NewServer(config)
 	if err != nil {
@@ -133,7 +139,7 @@ func channels(t *testing.T) map[string]grpc.ClientConnInterface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	local, err := rpc.NewLocal("node@test", nil)
+	local, err := rpc.NewLocal(rpc.LocalConfig{Node: "node@test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,15 +275,26 @@ func TestWhoMayCallWhat(t *testing.T) {
 			expect(t, "a service's method", err, c.service)
 			_, err = healthv1.NewHealthClient(c.conn).Check(c.ctx, &healthv1.HealthCheckRequest{})
 			expect(t, "health", err, codes.OK)
-			reflection, err := reflectionv1.NewServerReflectionClient(c.conn).ServerReflectionInfo(ctx)
-			if err == nil {
-				_ = reflection.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}})
-				_, err = reflection.Recv()
-			}
-			expect(t, "reflection", err, c.viewer)
+			expect(t, "reflection", reflectsWith(c.ctx, c.conn), c.viewer)
 		})
 	}
 }
+
+// reflectsWith asks for the list of services.
+func reflectsWith(ctx context.Context, conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reflection, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
+	if err == nil {
+		_ = reflection.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}})
+		_, err = reflection.Recv()
+	}
+	return err
+}
+
+func reflects(t *testing.T, conn *grpc.ClientConn) error { return reflectsWith(t.Context(), conn) }
+
+func insecure() grpc.DialOption { return grpc.WithTransportCredentials(plaintext.NewCredentials()) }
 
 func expect(t *testing.T, what string, err error, want codes.Code) {
 	t.Helper()
@@ -304,7 +321,7 @@ func TestAServiceOfAnotherClusterIsRefusedByTLS(t *testing.T) {
 }
 
 func TestPeersCallThemselvesLocally(t *testing.T) {
-	local, err := rpc.NewLocal("me@here", nil)
+	local, err := rpc.NewLocal(rpc.LocalConfig{Node: "me@here"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +341,7 @@ func TestPeersCallThemselvesLocally(t *testing.T) {
 
 func BenchmarkUnary(b *testing.B) {
 	k := newKeys(b)
-	local, err := rpc.NewLocal("n@h", nil)
+	local, err := rpc.NewLocal(rpc.LocalConfig{Node: "n@h"})
 	if err != nil {
 		b.Fatal(err)
 	}

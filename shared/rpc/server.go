@@ -16,24 +16,23 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	"erlmcp.dev/shared/access"
 )
 
 // MaxMessage is the longest message between services, in bytes.
 const MaxMessage = 64 << 20
 
-// Server is a gRPC server with reflection and grpc.health.v1.
+// Server is a gRPC server with reflection and grpc.health.v1. Before a service sees a call, the caller is
+// authenticated and authorised, the call has a deadline, and its request is valid; afterwards errors become
+// statuses, and administrative acts are audited.
 type Server struct {
 	*grpc.Server
-	// Health is what grpc.health.v1 answers.
+	// Health is what grpc.health.v1 answers, unless another implementation of it is registered: SERVING until
+	// the server stops.
 	Health *health.Server
+	checks *checks
 	drain  time.Duration
-}
-
-// ServiceCredentials makes and checks credentials between services; seal.Keys does.
-type ServiceCredentials interface {
-	Credential(node string, now time.Time) string
-	Check(credential string, now time.Time) (node string, err error)
 }
 
 // ServerConfig is what a Server needs.
@@ -44,6 +43,11 @@ type ServerConfig struct {
 	Services ServiceCredentials
 	// TLS, or nil for plain text.
 	TLS *tls.Config
+	// Node is this process's name, for Audit.
+	Node string
+	// Audit hears of each call of an admin's method that a known caller made, done or refused. It must not
+	// block. nil: nobody does.
+	Audit func(ctx context.Context, event *metricsv1.AuditEvent)
 	// Drain is how long calls may go on once Serve's ctx ended; 10 s when 0.
 	Drain time.Duration
 	Log   *slog.Logger
@@ -51,7 +55,7 @@ type ServerConfig struct {
 
 // NewServer makes a Server.
 func NewServer(config ServerConfig) (*Server, error) {
-	checks, err := newChecks(byMetadata(config.Services, config.Authenticator), config.Log)
+	checks, err := newChecks(config.Node, byMetadata(config.Services, config.Authenticator), config.Audit, config.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -71,14 +75,24 @@ func NewServer(config ServerConfig) (*Server, error) {
 	if config.Drain == 0 {
 		config.Drain = 10 * time.Second
 	}
-	s := &Server{Server: grpc.NewServer(options...), Health: health.NewServer(), drain: config.Drain}
-	healthv1.RegisterHealthServer(s.Server, s.Health)
-	reflection.Register(s.Server)
+	s := &Server{Server: grpc.NewServer(options...), Health: health.NewServer(), checks: checks, drain: config.Drain}
+	reflection.Register(s)
 	return s, nil
 }
 
-// Serve serves until ctx ends; then it lets calls end for the drain time, and returns.
+// RegisterService implements grpc.ServiceRegistrar. It panics for a method that does not say who may call it, so
+// that such a service never starts.
+func (s *Server) RegisterService(description *grpc.ServiceDesc, implementation any) {
+	s.checks.permit(description)
+	s.Server.RegisterService(description, implementation)
+}
+
+// Serve serves until ctx ends; then it takes no more calls, lets those that run end for the drain time, and
+// returns. Streams that never end by themselves are their service's to end, or they take all of that time.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	if _, ok := s.GetServiceInfo()[healthv1.Health_ServiceDesc.ServiceName]; !ok {
+		healthv1.RegisterHealthServer(s, s.Health)
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Server.Serve(listener) }()
 	select {

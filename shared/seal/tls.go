@@ -89,6 +89,7 @@ func authority(secret []byte) (*x509.Certificate, ed25519.PrivateKey, error) {
 	template := &x509.Certificate{
 		SerialNumber:          new(big.Int).SetBytes(derive(secret, "erlmcp certificate authority serial v1", 16)),
 		Subject:               pkix.Name{CommonName: "erlmcp cluster"},
+		SubjectKeyId:          derive(secret, "erlmcp certificate authority id v1", 20),
 		NotBefore:             time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC),
 		NotAfter:              time.Date(2125, 1, 1, 0, 0, 0, 0, time.UTC),
 		IsCA:                  true,
@@ -140,4 +141,3 @@ func (c *certificates) get() (*tls.Certificate, error) {
 	c.renewAt = now.Add(certificateRenew)
 	return c.current, nil
 }
-

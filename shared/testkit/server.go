@@ -171,8 +171,9 @@ func (s *Server) launch() error {
 	warden.Dir = s.dir
 	warden.Stdin, warden.Stdout, warden.Stderr = heard, log, log
 	warden.ExtraFiles = []*os.File{tell}
-	// A group of its own, so that an interrupt typed at a terminal reaches the tests and not their servers.
-	warden.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.program.user}
+	// A session of its own: an interrupt typed at a terminal must not reach it, nor the hang-up that the kernel
+	// sends to a group with a frozen process in it when the group's parent, which is the test, dies.
+	warden.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: s.program.user}
 	if err := warden.Start(); err != nil {
 		line.Close()
 		return err

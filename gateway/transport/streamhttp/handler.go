@@ -3,8 +3,8 @@
 package streamhttp
 
 import (
+	"context"
 	"errors"
-	"log/slog"
 	"mime"
 	"net/http"
 	"strings"
@@ -26,9 +26,9 @@ type Handler struct {
 	Guard  *guard.Guard
 	// KeepAlive is how often a quiet stream sends a comment, so that no proxy takes it for dead; 15 s when 0.
 	KeepAlive time.Duration
-	// Draining, once closed, ends streams that wait for events, so that their clients go elsewhere.
-	Draining <-chan struct{}
-	Log      *slog.Logger
+	// Draining ends when the gateway begins to stop: streams that wait for events end then, so that their
+	// clients go elsewhere.
+	Draining context.Context
 
 	open atomic.Int64
 }
@@ -209,6 +209,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, c engine.Client
 	out := h.newReply(w, r, true)
 	out.version = session.Version()
 	defer out.stop()
+	defer context.AfterFunc(h.Draining, out.cancel)()
 	after := r.Header.Get(mcp.HeaderLastEvent)
 	if after == "" {
 		out.start()

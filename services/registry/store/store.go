@@ -40,8 +40,8 @@ type Reader interface {
 	Views(ctx context.Context) ([]*registryv1.View, error)
 	// Keys returns all API keys, newest first.
 	Keys(ctx context.Context) ([]*registryv1.KeyRecord, error)
-	// Count returns how many records of a kind there are.
-	Count(ctx context.Context, kind Kind) (int, error)
+	// Names returns the names of all records of a kind, for keys their ids, in order.
+	Names(ctx context.Context, kind Kind) ([]string, error)
 }
 
 // Writer changes the catalogue.

@@ -42,6 +42,8 @@ type Config struct {
 	Opener Opener
 	// ListChanged is told of a server that says that its lists changed. Optional; must not block.
 	ListChanged func(server string)
+	// Created and Ended count sessions that clients opened here, and those that ended here for good. Optional.
+	Created, Ended func()
 	// Lease is how long a silent owner keeps its sessions; 5 s when 0. It beats three times as often.
 	Lease time.Duration
 	// IdleTime is how long an unused session lives; 30 minutes when 0.
@@ -93,6 +95,12 @@ func New(config Config) *Owner {
 	if config.ListChanged == nil {
 		config.ListChanged = func(string) {}
 	}
+	if config.Created == nil {
+		config.Created = func() {}
+	}
+	if config.Ended == nil {
+		config.Ended = func() {}
+	}
 	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}}
 	o.guests = newGuests(o)
 	return o
@@ -124,6 +132,7 @@ func (o *Owner) Open(ctx context.Context, record store.Record) (Facts, error) {
 		return Facts{}, ErrStopped
 	}
 	o.sessions[record.ID] = s
+	o.config.Created()
 	return o.facts(s), nil
 }
 
@@ -261,6 +270,7 @@ func (o *Owner) Close(ctx context.Context, id string) error {
 	}
 	o.let(s)
 	s.close()
+	o.config.Ended()
 	return nil
 }
 

@@ -45,7 +45,7 @@ func parseCall(req upstream.Request, from upstream.Listener) (call, *jsonrpc.Err
 }
 
 // prepare finds the method and makes its request message. The method is nil where there is no such tool; the
-// error else says, to the client, what is wrong with the arguments.
+// error else says, for the client, what is wrong with the arguments.
 func (k *methods) prepare(c call) (*method, proto.Message, error) {
 	m := k.tools[c.tool]
 	if m == nil {
@@ -53,7 +53,7 @@ func (k *methods) prepare(c call) (*method, proto.Message, error) {
 	}
 	message, err := m.input.decode(c.arguments, k.types)
 	if err != nil {
-		return m, nil, fmt.Errorf("The arguments do not fit %s: %w", m.tool, err) //nolint:staticcheck // a sentence for the client
+		return m, nil, err
 	}
 	return m, message, nil
 }

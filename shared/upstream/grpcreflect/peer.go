@@ -129,7 +129,7 @@ func (p *Peer) Call(ctx context.Context, req upstream.Request, from upstream.Lis
 	case m == nil:
 		return refused(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "Unknown tool: %s", c.tool)), nil
 	case err != nil:
-		return upstream.Reply{Result: errorResult(err.Error(), nil)}, nil
+		return upstream.Reply{Result: errorResult(fmt.Sprintf("The arguments do not fit %s: %v", m.tool, err), nil)}, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.config.CallTimeout, errCallTimeout)
 	defer cancel()

@@ -52,7 +52,7 @@ func stopCommand(s *System) *cobra.Command {
 
 // isErlmcp guards against a pid that counts elsewhere: the health port may lead into a container, or to another host.
 func isErlmcp(pid int) bool {
-	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
 	if err != nil {
 		_, noProc := os.Stat("/proc/self")
 		return noProc != nil && pid > 1 // systems without /proc can't tell

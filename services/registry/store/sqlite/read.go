@@ -50,32 +50,21 @@ func (r reader) Keys(ctx context.Context) ([]*registryv1.KeyRecord, error) {
 	return r.keys(ctx, "SELECT record FROM registry_keys ORDER BY version DESC, id")
 }
 
-// Count implements store.Reader.
-func (r reader) Count(ctx context.Context, kind store.Kind) (int, error) {
-	table, err := tableOf(kind)
-	if err != nil {
-		return 0, err
-	}
-	found, err := collect(ctx, r, "SELECT count(*) FROM "+table, nil, func(rows *sql.Rows) (n int, err error) {
-		err = rows.Scan(&n)
-		return n, err
+// Names implements store.Reader.
+func (r reader) Names(ctx context.Context, kind store.Kind) ([]string, error) {
+	query := map[store.Kind]string{
+		store.KindServer: "SELECT name FROM registry_servers ORDER BY name",
+		store.KindView:   "SELECT name FROM registry_views ORDER BY name",
+		store.KindKey:    "SELECT id FROM registry_keys ORDER BY id",
+	}[kind]
+	names, err := collect(ctx, r, query, nil, func(rows *sql.Rows) (name string, err error) {
+		err = rows.Scan(&name)
+		return name, err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("count %s: %w", table, err)
+		return nil, fmt.Errorf("read the names of records of kind %d: %w", kind, err)
 	}
-	return found[0], nil
-}
-
-func tableOf(kind store.Kind) (string, error) {
-	switch kind {
-	case store.KindServer:
-		return "registry_servers", nil
-	case store.KindView:
-		return "registry_views", nil
-	case store.KindKey:
-		return "registry_keys", nil
-	}
-	return "", fmt.Errorf("no table for records of kind %d", kind)
+	return names, nil
 }
 
 func (r reader) servers(ctx context.Context, query string, args ...any) ([]*store.Server, error) {

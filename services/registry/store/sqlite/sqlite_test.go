@@ -41,7 +41,7 @@ func TestAStoreInMemoryWorks(t *testing.T) {
 	if _, err := s.Change(t.Context(), add); err == nil {
 		t.Error("it removed nobody")
 	}
-	if c, err := s.Since(t.Context(), 0); err != nil || c.Version != 0 {
+	if c, err := s.Since(t.Context(), 0); err != nil || c.Version != 1 {
 		t.Errorf("%v, %v", c, err)
 	}
 }

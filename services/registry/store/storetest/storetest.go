@@ -23,7 +23,7 @@ func Run(t *testing.T, fresh func(testing.TB) Open) {
 		name string
 		run  func(*testing.T, store.Store)
 	}{
-		{"a new store is empty and of version 0", empty},
+		{"a new store is empty and of version 1", empty},
 		{"a server comes back as it was put", serverRoundTrip},
 		{"no offer is not an empty offer", emptyOffer},
 		{"what is missing is not found", missing},

@@ -45,8 +45,8 @@ func testLeases(t *testing.T, open Open) {
 				must(t, err)
 				return len(nodes) == 0
 			}, patience)
-			wants(t, s.Beat(t.Context(), lease), store.ErrLeaseLost)
 			testkit.Eventually(t, func() bool { return s.Left() == 0 }, patience)
+			wants(t, s.Beat(t.Context(), lease), store.ErrLeaseLost)
 		},
 		"a lease that is renewed lives on": func(t *testing.T, s Opened) {
 			const ttl = time.Second

@@ -2,14 +2,14 @@
 -- Names are compared byte by byte, so that order is the same in every database, whatever its locale.
 
 -- +goose Up
--- One row. Its lock is what makes changes happen one after the other, and so versions be committed in their order.
+-- One row. Version 0 is nobody's: it stands for knowing nothing. Its lock is what makes changes happen one after the other, and so versions be committed in their order.
 CREATE TABLE registry_catalog (
     id      smallint PRIMARY KEY CHECK (id = 1),
     version bigint NOT NULL,
     -- What was removed in versions up to this one is not known any more.
     floor   bigint NOT NULL
 );
-INSERT INTO registry_catalog (id, version, floor) VALUES (1, 0, 0);
+INSERT INTO registry_catalog (id, version, floor) VALUES (1, 1, 0);
 
 -- Messages are protobuf's: spec is a Server, offer an Offer. checked_at is in Unix microseconds, 0 for never.
 CREATE TABLE registry_servers (

@@ -1,14 +1,14 @@
 -- Migrations expand first and contract a release later, so that one can go back a release.
 
 -- +goose Up
--- One row. Transactions that write take the write lock at their start, so versions are committed in their order.
+-- One row. Version 0 is nobody's: it stands for knowing nothing. Transactions that write take the write lock at their start, so versions are committed in their order.
 CREATE TABLE registry_catalog (
     id      INTEGER PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL,
     -- What was removed in versions up to this one is not known any more.
     floor   INTEGER NOT NULL
 ) STRICT;
-INSERT INTO registry_catalog (id, version, floor) VALUES (1, 0, 0);
+INSERT INTO registry_catalog (id, version, floor) VALUES (1, 1, 0);
 
 -- Messages are protobuf's: spec is a Server, offer an Offer. checked_at is in Unix microseconds, 0 for never.
 CREATE TABLE registry_servers (

@@ -1,6 +1,6 @@
-// Package upstream keeps the gateway's connections to servers that need no session: one for each declaration,
-// shared by all principals because nothing on it remembers any of them. It must not know clients.
-package upstream
+// Package pool keeps connections to servers that need no session: one for each declaration, shared by all
+// principals because nothing on it remembers any of them. It must not know clients. Start at [New].
+package pool
 
 import (
 	"context"
@@ -33,8 +33,8 @@ type Config struct {
 	MaxCalls int
 }
 
-// NewPool makes a Pool.
-func NewPool(config Config) *Pool {
+// New makes a Pool.
+func New(config Config) *Pool {
 	if config.MaxCalls == 0 {
 		config.MaxCalls = 4096
 	}

@@ -1,0 +1,72 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"erlmcp.dev/cmd/erlmcp/internal/build"
+	"erlmcp.dev/shared/config"
+)
+
+// announce tells people where the process listens, once it is ready, and what to try.
+func (p *process) announce(ctx context.Context, out io.Writer) {
+	if p.firstKey != "" {
+		_, _ = fmt.Fprintf(out, "First API key, an administrator's, shown only now and kept in %s/admin-key:\n\n  %s\n\n", p.cfg.DataDir, p.firstKey)
+	}
+	ready := p.awaitReady(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	ports := p.ports()
+	at := func(name string) string {
+		host := p.cfg.Listen
+		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+			host = "localhost"
+		}
+		return net.JoinHostPort(host, strconv.Itoa(ports[name]))
+	}
+	_, _ = fmt.Fprintf(out, "erlmcp %s, %s\n", build.Version, p.cfg.Node)
+	if p.cfg.Runs(config.RoleGateway) {
+		_, _ = fmt.Fprintf(out, "  MCP      http://%s/mcp (also http://%s/mcp)\n", at("http"), at("api"))
+		_, _ = fmt.Fprintf(out, "  REST     http://%s/api/v1/servers\n", at("api"))
+	}
+	_, _ = fmt.Fprintf(out, "  gRPC     %s\n", at("grpc"))
+	_, _ = fmt.Fprintf(out, "  health   http://%s/health\n", at("health"))
+	_, _ = fmt.Fprintf(out, "  metrics  http://%s/metrics\n", at("metrics"))
+	if !ready {
+		_, _ = fmt.Fprintf(out, "Not ready yet: http://%s/ready says why.\n", at("health"))
+		return
+	}
+	if p.cfg.Runs(config.RoleGateway) {
+		key := ""
+		if !p.cfg.Auth.Anonymous {
+			key = ` -H "Authorization: Bearer $ERLMCP_API_KEY"`
+		}
+		_, _ = fmt.Fprintf(out, "Ready. Try:\n\n  curl -s http://%s/api/v1/tools%s\n\n", at("api"), key)
+	}
+	p.log.Info("ready", "ports", ports)
+}
+
+// awaitReady waits for the process to be ready, and reports whether it is after a while.
+func (p *process) awaitReady(ctx context.Context) bool {
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for !p.health.Ready() {
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			return false
+		case <-p.draining.Done():
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,147 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"erlmcp.dev/cmd/erlmcp/internal/build"
+	"erlmcp.dev/gateway/admin"
+	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/owners"
+	"erlmcp.dev/gateway/transport/guard"
+	"erlmcp.dev/gateway/transport/streamhttp"
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+	"erlmcp.dev/shared/config"
+	"erlmcp.dev/shared/health"
+	"erlmcp.dev/shared/telemetry"
+	"erlmcp.dev/shared/upstream/pool"
+	"erlmcp.dev/shared/usage"
+)
+
+// meter counts in Prometheus' series and in the usage that the metrics service keeps.
+type meter struct {
+	metrics  *telemetry.Metrics
+	recorder *usage.Recorder
+}
+
+// Request implements engine.Meter.
+func (m meter) Request(r engine.Measured) {
+	m.metrics.Request(r.Transport, r.Method).Done(r.Duration, r.Failed)
+	m.recorder.Record(r.Principal, r.Server, r.Method, r.Name, r.Failed, r.Duration)
+}
+
+func (p *process) wireGateway(context.Context) error {
+	servers := pool.New(pool.Config{Open: p.dialer.Shared})
+	p.closers = append(p.closers, servers.Close)
+	directory := owners.New(owners.Config{Any: p.conns[config.RoleSession], Dial: p.peers.Conn, Log: p.log})
+	p.closers = append(p.closers, func() error { directory.Close(); return nil })
+	recorder := usage.NewRecorder(usage.RecorderConfig{Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), Node: p.cfg.Node, Log: p.log})
+	p.add("usage", recorder.Run)
+	e := engine.New(engine.Config{
+		Catalog: p.follower, Servers: servers, Owners: directory, Sealer: p.keys,
+		Meter: meter{p.metrics, recorder}, Draining: p.draining, Version: build.Version, Log: p.log,
+	})
+	p.onCatalog = append(p.onCatalog, servers.CatalogChanged, e.CatalogChanged)
+
+	g := &guard.Guard{Authenticator: p.authn, Hosts: p.cfg.Auth.Hosts, Origins: p.cfg.Auth.Origins, MaxBody: int64(p.cfg.Limits.MaxBody)}
+	mcp := &streamhttp.Handler{Engine: e, Guard: g, Draining: p.draining}
+	p.connections = func() map[string]int { return map[string]int{streamhttp.Transport: mcp.Connections()} }
+	p.serve(admin.NewService(admin.Config{
+		Node: p.cfg.Node, Version: build.Version, Started: p.started, Engine: e, Catalog: p.follower,
+		Connections: p.connections, LogLevel: p.level,
+		Draining: func() bool { return p.draining.Err() != nil },
+	}))
+	rest, err := admin.REST(admin.Services{
+		Gateway: p.local, Session: p.conns[config.RoleSession], Registry: p.conns[config.RoleRegistry], Metrics: p.conns[config.RoleMetrics],
+	}, g)
+	if err != nil {
+		return fmt.Errorf("making the REST API: %w", err)
+	}
+	api, plain := http.NewServeMux(), http.NewServeMux()
+	for _, mux := range []*http.ServeMux{api, plain} {
+		mux.Handle("/mcp", mcp)
+		mux.Handle("/mcp/{view}", mcp)
+	}
+	api.Handle("/api/v1/", rest)
+	if err := p.serveHTTP("api", p.cfg.Ports.API, api); err != nil {
+		return err
+	}
+	return p.serveHTTP("http", p.cfg.Ports.HTTP, plain)
+}
+
+// serveHTTP adds a port that serves HTTP. On stopping, open requests get the drain time.
+func (p *process) serveHTTP(name string, port int, handler http.Handler) error {
+	l, err := p.listen(name, port)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	p.add(name+" port", func(ctx context.Context) error {
+		failed := make(chan error, 1)
+		go func() { failed <- server.Serve(limited(l, p.cfg.Limits.Connections)) }()
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+		}
+		drain, cancel := context.WithTimeout(context.Background(), p.cfg.Drain)
+		defer cancel()
+		if err := server.Shutdown(drain); err != nil {
+			p.log.Warn("requests were cut off: they did not end in the drain time", "port", name)
+			_ = server.Close()
+		}
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+func limited(l net.Listener, most int) net.Listener {
+	if most <= 0 {
+		return l
+	}
+	return netutil.LimitListener(l, most)
+}
+
+// wireHealth adds the ports for probes and for Prometheus.
+func (p *process) wireHealth(context.Context) error {
+	p.health = health.New(health.Config{Conditions: p.conditions, Log: p.log})
+	p.add("health", p.health.Run)
+	p.metrics.Watch(telemetry.Sources{
+		Ready: p.health.Ready, Sessions: p.sessions,
+		Cluster: func() telemetry.Cluster {
+			n, fresh := p.heartbeat.Nodes()
+			return telemetry.Cluster{Nodes: n, Expected: max(p.cfg.Cluster.ExpectedNodes, n), InSync: fresh && p.follower.Ready() == nil}
+		},
+	})
+	handler := health.Handler(health.HandlerConfig{
+		Checker: p.health, Started: p.started, Metrics: p.metrics.Handler(),
+		Status: func() health.Status {
+			n, _ := p.heartbeat.Nodes()
+			return health.Status{
+				Version: build.Version, Node: p.cfg.Node, Roles: p.roleNames(), PID: os.Getpid(), Sessions: p.sessions(),
+				ClusterNodes: n, CatalogVersion: p.follower.Current().Version(), Ports: p.ports(),
+			}
+		},
+	})
+	if err := p.serveHTTP("health", p.cfg.Ports.Health, handler); err != nil {
+		return err
+	}
+	scrape := http.NewServeMux()
+	scrape.Handle("/metrics", p.metrics.Handler())
+	return p.serveHTTP("metrics", p.cfg.Ports.Metrics, scrape)
+}

@@ -1,0 +1,110 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"erlmcp.dev/shared/config"
+	"erlmcp.dev/shared/rpc"
+)
+
+// wireRPC makes the ways between services: the channel inside the process, clients of the others, and the port
+// on which others reach this one.
+func (p *process) wireRPC() error {
+	var err error
+	if p.local, err = rpc.NewLocal(rpc.LocalConfig{Node: p.cfg.Node, Log: p.log}); err != nil {
+		return err
+	}
+	p.client = rpc.ClientConfig{Node: p.cfg.Node, Services: p.keys}
+	if p.cfg.TLS.Enabled {
+		if p.tls, p.client.TLS, err = p.tlsConfigs(); err != nil {
+			return err
+		}
+	}
+	if p.grpc, err = p.listen("grpc", p.cfg.Ports.GRPC); err != nil {
+		return err
+	}
+	p.address = p.cfg.Cluster.Advertise
+	if host, port, err := net.SplitHostPort(p.address); err == nil && port == "0" {
+		p.address = net.JoinHostPort(host, strconv.Itoa(p.grpc.Addr().(*net.TCPAddr).Port))
+	}
+	p.peers = rpc.NewPeers(p.client, p.address, p.local)
+	p.onClose(p.peers)
+	targets := map[Role][]string{
+		config.RoleSession: p.cfg.Cluster.Session, config.RoleRegistry: p.cfg.Cluster.Registry, config.RoleMetrics: p.cfg.Cluster.Metrics,
+	}
+	p.conns[config.RoleGateway] = p.local
+	for role, addresses := range targets {
+		if p.cfg.Runs(role) {
+			p.conns[role] = p.local
+			continue
+		}
+		conn, err := rpc.Dial(strings.Join(addresses, ","), p.client)
+		if err != nil {
+			return err
+		}
+		p.conns[role] = conn
+		p.onClose(conn)
+	}
+	return nil
+}
+
+// tlsConfigs are TLS between services: by certificate files where given, else by certificates that every node
+// issues for itself from the cluster secret.
+func (p *process) tlsConfigs() (server, client *tls.Config, err error) {
+	files := p.cfg.TLS
+	if files.Cert.PEM == "" {
+		if server, err = p.keys.ServerTLS(p.cfg.Node); err != nil {
+			return nil, nil, err
+		}
+		client, err = p.keys.ClientTLS(p.cfg.Node)
+		return server, client, err
+	}
+	cert, err := tls.X509KeyPair([]byte(files.Cert.PEM), []byte(files.Key.PEM))
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the TLS certificate: %w", err)
+	}
+	server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
+	client = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	if files.CA.PEM != "" {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM([]byte(files.CA.PEM)) {
+			return nil, nil, errors.New("the TLS authority (ERLMCP_TLS_CA) holds no certificate")
+		}
+		server.ClientCAs, server.ClientAuth = pool, tls.VerifyClientCertIfGiven
+		client.RootCAs = pool
+	}
+	return server, client, nil
+}
+
+// serve makes a service reachable, inside the process and from the network.
+func (p *process) serve(service interface{ Register(grpc.ServiceRegistrar) }) {
+	service.Register(p.local)
+	p.services = append(p.services, service)
+}
+
+// wireServing makes the gRPC server of all services of this process. It starts before them and stops after them:
+// they end the streams that never end by themselves.
+func (p *process) wireServing(context.Context) error {
+	server, err := rpc.NewServer(rpc.ServerConfig{
+		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Drain: p.cfg.Drain, Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range p.services {
+		s.Register(server)
+	}
+	p.health.RegisterGRPC(server)
+	serving := part{"gRPC", func(ctx context.Context) error { return server.Serve(ctx, p.grpc) }}
+	p.parts = append([]part{serving}, p.parts...)
+	return nil
+}

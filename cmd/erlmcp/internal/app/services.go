@@ -1,0 +1,230 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"erlmcp.dev/cmd/erlmcp/internal/build"
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
+	"erlmcp.dev/services/metrics"
+	metricsstore "erlmcp.dev/services/metrics/store"
+	metricspostgres "erlmcp.dev/services/metrics/store/postgres"
+	metricssqlite "erlmcp.dev/services/metrics/store/sqlite"
+	"erlmcp.dev/services/registry"
+	registrystore "erlmcp.dev/services/registry/store"
+	registrypostgres "erlmcp.dev/services/registry/store/postgres"
+	registrysqlite "erlmcp.dev/services/registry/store/sqlite"
+	"erlmcp.dev/services/session"
+	"erlmcp.dev/services/session/ends"
+	"erlmcp.dev/services/session/owner"
+	"erlmcp.dev/services/session/stdio"
+	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/services/session/store/memory"
+	sessionredis "erlmcp.dev/services/session/store/redis"
+	"erlmcp.dev/shared/catalog"
+	"erlmcp.dev/shared/config"
+	"erlmcp.dev/shared/health"
+	"erlmcp.dev/shared/redisx"
+	"erlmcp.dev/shared/upstream/pool"
+	"erlmcp.dev/shared/usage"
+)
+
+// embedded is the one file that a process keeps without Postgres.
+func (p *process) embedded() string { return filepath.Join(p.cfg.DataDir, "erlmcp.db") }
+
+func (p *process) wireMetrics(ctx context.Context) error {
+	var held metricsstore.Store
+	var err error
+	if p.cfg.DB.Set {
+		held, err = metricspostgres.Open(ctx, string(p.cfg.DB.URL))
+	} else {
+		held, err = metricssqlite.Open(ctx, p.embedded())
+	}
+	if err != nil {
+		return err
+	}
+	p.onClose(held)
+	service := metrics.New(metrics.Config{Store: held, Log: p.log})
+	p.serve(service)
+	p.add("metrics service", service.Run)
+	p.conditions = append(p.conditions, health.Condition{Name: "metrics", Check: func(context.Context) error { return service.Ready() }, Ready: p.onlyRole()})
+	return nil
+}
+
+// onlyRole says that the process is of no use without what this role needs.
+func (p *process) onlyRole() bool { return len(p.roles) == 1 }
+
+func (p *process) wireRegistry(ctx context.Context) error {
+	var held registrystore.Store
+	var err error
+	if p.cfg.DB.Set {
+		held, err = registrypostgres.Open(ctx, string(p.cfg.DB.URL), registrypostgres.Options{})
+	} else {
+		held, err = registrysqlite.Open(ctx, p.embedded(), registrysqlite.Options{})
+	}
+	if err != nil {
+		return err
+	}
+	p.onClose(held)
+	declared := p.cfg.Servers
+	if p.cfg.Demo {
+		demo, err := p.demo()
+		if err != nil {
+			return err
+		}
+		declared = append(declared, demo)
+	}
+	service, err := registry.New(ctx, registry.Config{
+		Store: held, Discoverer: discoverer{p, sessionv1.NewUpstreamServiceClient(p.conns[config.RoleSession])}, Declared: declared, Node: p.cfg.Node, Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	if !p.cfg.Auth.Anonymous && !p.cfg.Auth.JWT.Enabled() {
+		if err := p.firstAdmin(ctx, service); err != nil {
+			return err
+		}
+	}
+	p.serve(service)
+	p.add("registry service", service.Run)
+	p.conditions = append(p.conditions, health.Condition{Name: "registry", Check: func(context.Context) error { return service.Ready() }, Ready: p.onlyRole()})
+	return nil
+}
+
+// discoverer asks servers on behalf of the registry: those on the network itself, programs through an owner.
+type discoverer struct {
+	*process
+	programs sessionv1.UpstreamServiceClient
+}
+
+// Describe implements discovery.Discoverer.
+func (d discoverer) Describe(ctx context.Context, s *registryv1.Server) (*registryv1.Offer, error) {
+	if s.GetStdio() == nil {
+		return d.dialer.Describe(ctx, s)
+	}
+	response, err := d.programs.DescribeServer(ctx, &sessionv1.DescribeServerRequest{Server: s})
+	return response.GetOffer(), err
+}
+
+// Watch implements discovery.Discoverer.
+func (d discoverer) Watch(ctx context.Context, s *registryv1.Server, offer *registryv1.Offer, changed func()) error {
+	return d.dialer.Watch(ctx, s, offer, changed)
+}
+
+// wireCatalog follows the registry, in every role: it brings the API keys too.
+func (p *process) wireCatalog(context.Context) error {
+	p.follower = catalog.NewFollower(catalog.FollowerConfig{
+		Registry: registryv1.NewRegistryServiceClient(p.conns[config.RoleRegistry]),
+		Changed: func(before, now *catalog.Catalog) {
+			for _, f := range p.onCatalog {
+				f(before, now)
+			}
+		},
+		Keys: p.apiKeys.Apply,
+		Log:  p.log,
+	})
+	p.add("catalogue", p.follower.Run)
+	p.conditions = append(p.conditions, health.Condition{
+		Name: "catalogue", Ready: p.cfg.Runs(config.RoleGateway) || p.cfg.Runs(config.RoleSession),
+		Check: func(context.Context) error {
+			if err := p.follower.Ready(); err != nil {
+				return health.Reason(err.Error())
+			}
+			return nil
+		},
+	})
+	p.heartbeat = usage.NewHeartbeat(usage.HeartbeatConfig{
+		Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]),
+		Node: &metricsv1.Node{
+			Name: p.cfg.Node, Roles: p.roleNames(), Version: build.Version, Address: p.address, StartedAt: timestamppb.New(p.started),
+		},
+		Log: p.log,
+	})
+	p.add("heartbeat", p.heartbeat.Run)
+	return nil
+}
+
+func (p *process) wireSession(context.Context) error {
+	limits := store.Limits{
+		IdleTTL: p.cfg.Limits.SessionIdle, PrincipalSessions: p.cfg.Limits.SessionsPerPrincipal, Sessions: 20 * p.cfg.Limits.Sessions,
+	}
+	var held store.Store = memory.New(limits)
+	if p.cfg.Redis.Set {
+		redisx.LogTo(p.log)
+		r := p.cfg.Redis
+		settings := redisx.Settings{
+			Mode: redisx.Mode(r.Mode), Addresses: r.Addrs, Master: r.Master,
+			Username: r.User, Password: string(r.Password), Database: r.DB,
+		}
+		if r.TLS {
+			settings.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		client, err := redisx.New(settings)
+		if err != nil {
+			return err
+		}
+		p.onClose(client)
+		held = sessionredis.New(sessionredis.Config{Client: client, Limits: limits})
+		p.conditions = append(p.conditions, health.Condition{Name: "redis", Ready: p.onlyRole(), Check: held.Ready})
+	}
+	node := store.Node{Name: p.cfg.Node, Address: p.address}
+	shared := pool.New(pool.Config{Open: p.dialer.Shared})
+	p.closers = append(p.closers, shared.Close)
+	opener := &ends.Opener{Dialer: p.dialer, Pool: shared, Programs: &stdio.Runner{}}
+	sessions := owner.New(owner.Config{
+		Node: node, Store: held, Catalog: p.follower, Opener: opener, ListChanged: p.refresher(),
+		IdleTime: p.cfg.Limits.SessionIdle, MaxSessions: p.cfg.Limits.Sessions, Log: p.log,
+		Created: p.metrics.SessionCreated, Ended: p.metrics.SessionClosed,
+	})
+	p.onCatalog = append(p.onCatalog, shared.CatalogChanged, sessions.CatalogChanged)
+	p.sessions = sessions.Sessions
+	p.serve(session.New(session.Config{Owner: sessions, Store: held, Opener: opener, Node: node}))
+	p.add("session owner", sessions.Run)
+	return nil
+}
+
+// refresher tells the registry that a program said that its lists changed; often said is told once.
+func (p *process) refresher() func(server string) {
+	const quiet = time.Second
+	registries := registryv1.NewRegistryServiceClient(p.conns[config.RoleRegistry])
+	said := make(chan string, 256)
+	p.add("list changes", func(ctx context.Context) error {
+		pending := map[string]bool{}
+		var due <-chan time.Time
+		for {
+			select {
+			case name := <-said:
+				pending[name] = true
+				if due == nil {
+					due = time.After(quiet)
+				}
+			case <-due:
+				for name := range pending {
+					if _, err := registries.RefreshServer(ctx, &registryv1.RefreshServerRequest{Name: name}); err != nil && ctx.Err() == nil {
+						p.log.Info("a server's changed lists could not be read; the next probe will", "server", name, "error", err)
+					}
+				}
+				clear(pending)
+				due = nil
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	return func(server string) {
+		// The registry is subscribed itself to servers on the network.
+		if p.follower.Current().Server(server).GetServer().GetStdio() == nil {
+			return
+		}
+		select {
+		case said <- server:
+		default: // the next probe finds it
+		}
+	}
+}

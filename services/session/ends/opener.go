@@ -1,0 +1,142 @@
+// Package ends opens the conversations with servers that owners hold. It must not know sessions. Start at
+// [Opener.Open].
+package ends
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/services/session/owner"
+	"erlmcp.dev/services/session/stdio"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/upstream"
+	"erlmcp.dev/shared/upstream/describe"
+	"erlmcp.dev/shared/upstream/dial"
+	"erlmcp.dev/shared/upstream/mcphttp"
+	"erlmcp.dev/shared/upstream/mcpio"
+	"erlmcp.dev/shared/upstream/pool"
+)
+
+// Opener implements owner.Opener.
+type Opener struct {
+	Dialer *dial.Dialer
+	// Pool holds what is shared.
+	Pool     *pool.Pool
+	Programs *stdio.Runner
+}
+
+var _ owner.Opener = (*Opener)(nil)
+
+// Open implements owner.Opener.
+func (o *Opener) Open(ctx context.Context, s *registryv1.CatalogServer, c owner.EndClient) (owner.End, error) {
+	switch e := s.GetServer().GetEndpoint().(type) {
+	case *registryv1.Server_Http:
+		return o.http(ctx, s, e.Http, c)
+	case *registryv1.Server_Stdio:
+		return o.stdio(ctx, s, e.Stdio, c)
+	}
+	return owner.End{Peer: o.Pool.Borrowed(s), Modern: true}, nil
+}
+
+// legacy reports whether a server is spoken to in the legacy era: it has no other, or the client can be asked
+// while a call runs.
+func legacy(s *registryv1.CatalogServer, c owner.EndClient) bool {
+	eras := s.GetOffer().GetEras()
+	return !slices.Contains(eras, registryv1.Era_ERA_MODERN) || c.Legacy && slices.Contains(eras, registryv1.Era_ERA_LEGACY)
+}
+
+// version is the revision to ask a server for: the client's, where the server has one as new.
+func version(s *registryv1.CatalogServer, c owner.EndClient) string {
+	if newest := s.GetOffer().GetLegacyVersion(); newest != "" && newest < c.Version {
+		return newest
+	}
+	return c.Version
+}
+
+func (o *Opener) http(ctx context.Context, s *registryv1.CatalogServer, e *registryv1.HttpEndpoint, c owner.EndClient) (owner.End, error) {
+	offer := s.GetOffer()
+	// A server that does both eras but keeps no session can't ask a client in the legacy one.
+	if !legacy(s, c) || offer.GetSessionless() && slices.Contains(offer.GetEras(), registryv1.Era_ERA_MODERN) {
+		return owner.End{Peer: o.Pool.Borrowed(s), Modern: true}, nil
+	}
+	config := mcphttp.LegacyConfig{
+		Config: o.Dialer.HTTP(e), Version: version(s, c), Capabilities: c.Capabilities, Info: c.Info, Listener: c.Listener,
+	}
+	if offer.GetHttpSse() {
+		peer, err := mcphttp.OpenSSE(ctx, config)
+		if err != nil {
+			return owner.End{}, notOpened(err)
+		}
+		return owner.End{Peer: peer, Logging: logs(peer.Result())}, nil
+	}
+	peer, err := mcphttp.Initialize(ctx, config)
+	if err != nil {
+		return owner.End{}, notOpened(err)
+	}
+	return owner.End{Peer: peer, Logging: logs(peer.Result())}, nil
+}
+
+func logs(result json.RawMessage) bool {
+	return jsonrpc.Get(result, "capabilities", "logging") != nil
+}
+
+// notOpened says of whatever went wrong while opening that no call was sent.
+func notOpened(err error) error {
+	if errors.Is(err, upstream.ErrNotSent) || errors.Is(err, upstream.ErrRefused) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", upstream.ErrNotSent, err)
+}
+
+// program is a conversation with a program, which ends with it.
+type program struct {
+	*mcpio.Conn
+	process *stdio.Process
+}
+
+// Close implements upstream.Peer.
+func (p program) Close() error { return errors.Join(p.Conn.Close(), p.process.Close()) }
+
+func (o *Opener) stdio(ctx context.Context, s *registryv1.CatalogServer, e *registryv1.StdioEndpoint, c owner.EndClient) (owner.End, error) {
+	process, err := o.Programs.Start(c.Principal, e)
+	if err != nil {
+		return owner.End{}, notOpened(err)
+	}
+	p := program{mcpio.New(process, mcpio.Config{Listener: c.Listener}), process}
+	if !legacy(s, c) {
+		return owner.End{Peer: p, Modern: true}, nil
+	}
+	result, err := p.Initialize(ctx, version(s, c), c.Capabilities, c.Info)
+	if err != nil {
+		_ = p.Close()
+		return owner.End{}, fmt.Errorf("%w; its last words: %s", notOpened(err), process.Stderr())
+	}
+	return owner.End{Peer: p, Logging: logs(result)}, nil
+}
+
+// Describe implements owner.Opener.
+func (o *Opener) Describe(ctx context.Context, s *registryv1.Server) (*registryv1.Offer, error) {
+	e := s.GetStdio()
+	if e == nil {
+		return nil, errors.New("only programs are described here")
+	}
+	var last *stdio.Process
+	offer, err := describe.Stream(ctx, func(context.Context) (io.ReadWriteCloser, error) {
+		process, err := o.Programs.Start("", e)
+		if err == nil {
+			last = process
+		}
+		return process, err
+	}, describe.Client{Info: o.Dialer.Info, Log: o.Dialer.Log})
+	if err != nil && last != nil {
+		if words := last.Stderr(); words != "" {
+			err = fmt.Errorf("%w; its last words: %s", err, words)
+		}
+	}
+	return offer, err
+}

@@ -1,0 +1,263 @@
+// Package mux pairs requests with their answers on a conversation where many are under way at once, and leads
+// what a server sends to whom it concerns. It must not know how messages travel. Start at [New].
+package mux
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
+)
+
+// Mux is one conversation. It is safe for concurrent use.
+type Mux struct {
+	standing upstream.Listener
+	answer   func(ctx context.Context, message []byte) error
+	ctx      context.Context // ends with the conversation
+	cancel   context.CancelFunc
+	asked    sync.WaitGroup
+
+	mu      sync.Mutex
+	next    int64
+	calls   map[int64]*Call
+	serving map[string]context.CancelFunc // the server's requests, by raw id
+	failed  error
+}
+
+// maxServing is how many requests of a server may wait for an answer at once.
+const maxServing = 100
+
+// New makes a Mux. standing hears what concerns no call; it may be nil. answer sends what answers the server's
+// requests.
+func New(standing upstream.Listener, answer func(ctx context.Context, message []byte) error) *Mux {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Mux{
+		standing: standing, answer: answer, ctx: ctx, cancel: cancel,
+		calls: map[int64]*Call{}, serving: map[string]context.CancelFunc{},
+	}
+}
+
+// Call is one request under way.
+type Call struct {
+	// Message is the request as it goes to the server, with an id and a progress token of this conversation.
+	Message []byte
+	// Done is closed once the call is answered or failed.
+	Done chan struct{}
+
+	id    int64
+	token json.RawMessage // the caller's
+	from  upstream.Listener
+	mux   *Mux
+	ctx   context.Context
+
+	once  sync.Once
+	reply upstream.Reply
+	err   error
+}
+
+// Begin starts a call. End must follow. It fails with the error that [Mux.Fail] was called with.
+func (m *Mux) Begin(ctx context.Context, req upstream.Request, from upstream.Listener) (*Call, error) {
+	c := &Call{Done: make(chan struct{}), from: from, mux: m, ctx: ctx}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failed != nil {
+		return nil, m.failed
+	}
+	m.next++
+	c.id = m.next
+	params := req.Params
+	if c.token = jsonrpc.Get(params, "_meta", mcp.MetaProgressToken); c.token != nil {
+		params = jsonrpc.With(params, jsonrpc.IntID(c.id), "_meta", mcp.MetaProgressToken)
+	}
+	c.Message = jsonrpc.Request(jsonrpc.IntID(c.id), req.Method, params)
+	m.calls[c.id] = c
+	return c, nil
+}
+
+// End forgets a call; what still comes for it is dropped.
+func (c *Call) End() {
+	c.mux.mu.Lock()
+	defer c.mux.mu.Unlock()
+	delete(c.mux.calls, c.id)
+}
+
+// Cancelled is the notification that tells the server to give up the call.
+func (c *Call) Cancelled(reason string) []byte {
+	var params jsonrpc.Object
+	params.Set("requestId", jsonrpc.IntID(c.id))
+	params.Set("reason", jsonrpc.String(reason))
+	return jsonrpc.Request(nil, mcp.MethodCancelled, params.JSON())
+}
+
+// Reply is the answer, once Done is closed.
+func (c *Call) Reply() (upstream.Reply, error) { return c.reply, c.err }
+
+// Fail ends the call with an error, unless it is answered.
+func (c *Call) Fail(err error) { c.finish(upstream.Reply{}, err) }
+
+func (c *Call) finish(reply upstream.Reply, err error) {
+	c.once.Do(func() {
+		c.reply, c.err = reply, err
+		close(c.Done)
+	})
+}
+
+// Fail ends the conversation: calls under way and later ones fail with err.
+func (m *Mux) Fail(err error) {
+	m.mu.Lock()
+	if m.failed == nil {
+		m.failed = err
+	}
+	calls := m.calls
+	m.calls = map[int64]*Call{}
+	m.mu.Unlock()
+	for _, c := range calls {
+		c.Fail(err)
+	}
+	m.cancel()
+}
+
+// Wait waits, after Fail, for listeners that still answer the server's requests.
+func (m *Mux) Wait() { m.asked.Wait() }
+
+// Err is what the conversation failed with, or nil.
+func (m *Mux) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failed
+}
+
+// Deliver takes what the server sent: a message, or a batch of them. related is the call on whose stream it
+// came, nil where streams say nothing. An error means that it was no message: upstream.ErrRefused.
+func (m *Mux) Deliver(data []byte, related *Call) error {
+	message, err := jsonrpc.Parse(data)
+	if errors.Is(err, jsonrpc.ErrBatch) {
+		elements, _, err := jsonrpc.Batch(data)
+		if err != nil {
+			return fmt.Errorf("%w: %w", upstream.ErrRefused, err)
+		}
+		for _, e := range elements {
+			if message, err = jsonrpc.Parse(e); err != nil {
+				return fmt.Errorf("%w: %w", upstream.ErrRefused, err)
+			}
+			m.take(&message, related)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", upstream.ErrRefused, err)
+	}
+	m.take(&message, related)
+	return nil
+}
+
+func (m *Mux) take(message *jsonrpc.Message, related *Call) {
+	switch {
+	case message.IsResponse():
+		if c := m.call(message.ID); c != nil {
+			c.finish(upstream.Reply{Result: message.Result, Error: message.Error}, nil)
+		} else if message.ID == nil && related != nil { // an error about a request that the server could not read
+			related.finish(upstream.Reply{Error: message.Error}, nil)
+		}
+	case message.IsNotification():
+		m.notification(message, related)
+	default:
+		m.request(message, related)
+	}
+}
+
+func (m *Mux) call(rawID json.RawMessage) *Call {
+	id, err := strconv.ParseInt(string(rawID), 10, 64)
+	if err != nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.calls[id]
+}
+
+func (m *Mux) notification(message *jsonrpc.Message, related *Call) {
+	params := message.Params
+	switch {
+	case message.Method == mcp.MethodProgress:
+		c := m.call(jsonrpc.Get(params, mcp.MetaProgressToken))
+		if c == nil || c.token == nil {
+			return // of a call that is over, or that did not ask for it
+		}
+		params = jsonrpc.With(params, c.token, mcp.MetaProgressToken)
+		related = c
+	case message.Method == mcp.MethodCancelled:
+		m.mu.Lock()
+		cancel := m.serving[string(jsonrpc.Get(params, "requestId"))]
+		m.mu.Unlock()
+		if cancel != nil {
+			cancel()
+		}
+		return
+	}
+	if id := jsonrpc.Get(params, "_meta", mcp.MetaSubscriptionID); id != nil {
+		if c := m.call(id); c != nil {
+			related = c
+		}
+	}
+	if l := m.listener(related); l != nil {
+		l.Notification(message.Method, params)
+	}
+}
+
+func (m *Mux) listener(related *Call) upstream.Listener {
+	if related != nil {
+		if related.from == nil {
+			return nil
+		}
+		return related.from
+	}
+	return m.standing
+}
+
+// request has the listener answer a request of the server, without holding up what else it sends.
+func (m *Mux) request(message *jsonrpc.Message, related *Call) {
+	if message.Method == mcp.MethodPing {
+		m.respond(jsonrpc.Response(message.ID, json.RawMessage("{}")))
+		return
+	}
+	l := m.listener(related)
+	ctx, cancel := context.WithCancel(m.ctx)
+	key := string(message.ID)
+	m.mu.Lock()
+	refused := l == nil || len(m.serving) >= maxServing || m.serving[key] != nil || m.failed != nil
+	if !refused {
+		m.serving[key] = cancel
+	}
+	m.mu.Unlock()
+	if refused {
+		cancel()
+		m.respond(jsonrpc.ErrorResponse(message.ID, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "nobody can be asked now; Method not found: %s", message.Method).JSON()))
+		return
+	}
+	m.asked.Go(func() {
+		defer cancel()
+		if related != nil { // the question ends with the call that it belongs to
+			defer context.AfterFunc(related.ctx, cancel)()
+		}
+		result, rpcErr := l.Request(ctx, message.Method, message.Params)
+		m.mu.Lock()
+		delete(m.serving, key)
+		m.mu.Unlock()
+		if rpcErr != nil {
+			m.respond(jsonrpc.ErrorResponse(message.ID, rpcErr.JSON()))
+		} else {
+			m.respond(jsonrpc.Response(message.ID, result))
+		}
+	})
+}
+
+func (m *Mux) respond(message []byte) {
+	_ = m.answer(m.ctx, message) // the server notices a lost answer by itself
+}
