@@ -308,24 +308,30 @@ type watcher struct {
 	views    map[string]*registryv1.View
 	keys     map[string]*registryv1.KeyRecord
 	err      error // how the stream ended
+	parts    bool  // several messages may have one version
 }
 
 // watch follows a replica until the test ends.
 func (r *replica) watch(t *testing.T) *watcher {
+	t.Helper()
+	w := &watcher{}
+	r.follow(t, w)
+	return w
+}
+
+func (r *replica) follow(t *testing.T, w *watcher) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stream, err := r.WatchCatalog(ctx, &registryv1.WatchCatalogRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watcher{}
 	var wg sync.WaitGroup
 	wg.Go(func() { w.receive(t, stream) })
 	t.Cleanup(func() {
 		cancel()
 		wg.Wait()
 	})
-	return w
 }
 
 func (w *watcher) receive(t *testing.T, stream grpc.ServerStreamingClient[registryv1.WatchCatalogResponse]) {
@@ -343,7 +349,7 @@ func (w *watcher) receive(t *testing.T, stream grpc.ServerStreamingClient[regist
 }
 
 func (w *watcher) apply(t *testing.T, m *registryv1.WatchCatalogResponse) {
-	if m.Snapshot != (w.servers == nil) || !m.Snapshot && m.Version <= w.version {
+	if m.Snapshot != (w.servers == nil) || !m.Snapshot && m.Version <= w.version && !w.parts {
 		t.Errorf("after version %d came %v", w.version, m)
 	}
 	if m.Snapshot {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -37,14 +36,15 @@ type JWTConfig struct {
 	Issuer string
 	// Audience must be among the token's aud.
 	Audience string
-	// JWKSURL is where the issuer publishes its keys.
+	// JWKSURL is where the issuer publishes its keys; found by OpenID discovery where empty.
 	JWKSURL string
 	// Secret verifies tokens signed with HS256, where no issuer publishes keys; JWKSURL is not used then, and
 	// Issuer may be empty.
 	Secret []byte
 	// RoleClaim names the claim that holds "admin", "viewer" or "user", alone or in an array; "role" when empty.
 	RoleClaim string
-	Client    *http.Client
+	// Client asks for the keys; one with a timeout of 5 s when nil.
+	Client *http.Client
 }
 
 // Bounds of the tokens that are remembered.
@@ -58,14 +58,17 @@ func NewJWT(config JWTConfig) *JWT {
 	if config.RoleClaim == "" {
 		config.RoleClaim = "role"
 	}
-	client := config.Client
-	if client == nil {
-		client = &http.Client{Timeout: 5 * time.Second}
+	if config.Client == nil {
+		config.Client = &http.Client{Timeout: keysTimeout}
 	}
-	var keys oidc.KeySet = keySet{oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), client), config.JWKSURL)}
-	algorithms := []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA}
+	var keys oidc.KeySet = keySet{&issuerKeys{issuer: config.Issuer, url: config.JWKSURL, client: config.Client}}
+	algorithms := asymmetric
 	if len(config.Secret) > 0 {
-		keys, algorithms = sharedSecret(config.Secret), []string{string(jose.HS256)}
+		keys, algorithms = sharedSecret(config.Secret), []jose.SignatureAlgorithm{jose.HS256}
+	}
+	names := make([]string, 0, len(algorithms))
+	for _, a := range algorithms {
+		names = append(names, string(a))
 	}
 	return &JWT{
 		issuer:    config.Issuer,
@@ -73,7 +76,7 @@ func NewJWT(config JWTConfig) *JWT {
 		verifier: oidc.NewVerifier(config.Issuer, keys, &oidc.Config{
 			ClientID:             config.Audience,
 			SkipIssuerCheck:      config.Issuer == "" && len(config.Secret) > 0,
-			SupportedSigningAlgs: algorithms,
+			SupportedSigningAlgs: names,
 		}),
 		known: map[[sha256.Size]byte]verified{},
 	}
@@ -128,8 +131,7 @@ type unreachableKey struct{}
 // VerifySignature implements oidc.KeySet.
 func (k keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
 	payload, err := k.KeySet.VerifySignature(ctx, token)
-	var failed *url.Error
-	if errors.As(err, &failed) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, errNoKeys) {
 		*ctx.Value(unreachableKey{}).(*bool) = true
 	}
 	return payload, err

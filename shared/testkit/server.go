@@ -191,14 +191,30 @@ func (s *Server) launch() error {
 	return nil
 }
 
-// end tells the warden to send signal and waits until server and warden are gone.
+// end tells the warden to send signal and waits until server and warden are gone. Children of a server that was
+// killed go as well: they would notice its end later, or never while they are frozen, and a new server refuses
+// data that they still use.
 func (s *Server) end(signal string) {
 	if s.line == nil {
 		return
 	}
+	var left []int
+	if signal == "KILL" {
+		left = children(s.pid)
+	}
 	_, _ = io.WriteString(s.line, signal+"\n")
 	_ = s.line.Close()
 	_ = s.warden.Wait()
+	for _, child := range left {
+		_ = syscall.Kill(child, syscall.SIGKILL)
+	}
+	for start := time.Now(); len(left) > 0 && time.Since(start) < 5*time.Second; {
+		if ended(left[0]) {
+			left = left[1:]
+			continue
+		}
+		time.Sleep(time.Millisecond)
+	}
 	s.line, s.warden, s.pid = nil, nil, 0
 }
 

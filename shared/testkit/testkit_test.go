@@ -113,9 +113,12 @@ func TestAKilledPostgresKeepsWhatItCommitted(t *testing.T) {
 	if _, err := query(t, server.DSN()).Exec(t.Context(), "CREATE TABLE thing AS SELECT 7 AS id"); err != nil {
 		t.Fatal(err)
 	}
-	server.Kill()
-	if err := server.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, prepare := range []func(){func() {}, server.Pause} {
+		prepare()
+		server.Kill()
+		if err := server.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var id int
 	if err := query(t, server.DSN()).QueryRow(t.Context(), "SELECT id FROM thing").Scan(&id); err != nil || id != 7 {

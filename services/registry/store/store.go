@@ -79,7 +79,7 @@ type Tx interface {
 // Follower lets a process follow the catalogue.
 type Follower interface {
 	// Since returns what changed after a version, up to now, as of one moment; everything, with Changes.Snapshot,
-	// where version is 0, too long ago, or was never reached (the database was put back to an earlier state).
+	// where version is 0 (a new store is of version 1), too long ago, or was never reached (the database was put back to an earlier state).
 	Since(ctx context.Context, version uint64) (*Changes, error)
 	// Listen calls wake soon after the catalogue changed, by whichever process, until ctx ends. wake must not block.
 	// An error says that changes may be missed from now on: call Since, and Listen again.

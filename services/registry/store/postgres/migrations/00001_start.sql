@@ -2,7 +2,8 @@
 -- Names are compared byte by byte, so that order is the same in every database, whatever its locale.
 
 -- +goose Up
--- One row. Version 0 is nobody's: it stands for knowing nothing. Its lock is what makes changes happen one after the other, and so versions be committed in their order.
+-- One row. Its lock is what makes changes happen one after the other, and so versions be committed in their order.
+-- Version 0 is nobody's: it stands for knowing nothing.
 CREATE TABLE registry_catalog (
     id      smallint PRIMARY KEY CHECK (id = 1),
     version bigint NOT NULL,

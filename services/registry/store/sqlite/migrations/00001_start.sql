@@ -1,7 +1,8 @@
 -- Migrations expand first and contract a release later, so that one can go back a release.
 
 -- +goose Up
--- One row. Version 0 is nobody's: it stands for knowing nothing. Transactions that write take the write lock at their start, so versions are committed in their order.
+-- One row. Transactions that write take the write lock at their start, so versions are committed in their order.
+-- Version 0 is nobody's: it stands for knowing nothing.
 CREATE TABLE registry_catalog (
     id      INTEGER PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL,
