@@ -48,6 +48,8 @@ test: ## Test all modules, with the race detector (starts its own Redis and Post
 .PHONY: generate
 generate: protodeps $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2) ## Generate Go and OpenAPI from the protos, and the configuration's documentation
 	$(BIN)/buf generate
+	$(BIN)/buf generate --template examples/buf.gen.yaml
+	$(BIN)/buf build --path examples/orderdesk --exclude-imports -o examples/orderdesk/v1/orderdesk.binpb
 	go run ./cmd/erlmcp config docs > .build/configuration.md
 	cp .build/configuration.md docs/configuration.md
 
@@ -55,8 +57,11 @@ generate: protodeps $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc pr
 generate-check: protodeps $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2) ## Fail when generated files are stale
 	@rm -rf .build/fresh && mkdir -p .build/fresh/docs
 	@$(BIN)/buf generate -o .build/fresh
+	@$(BIN)/buf generate --template examples/buf.gen.yaml -o .build/fresh
+	@mkdir -p .build/fresh/examples/orderdesk/v1
+	@$(BIN)/buf build --path examples/orderdesk --exclude-imports -o .build/fresh/examples/orderdesk/v1/orderdesk.binpb
 	@go run ./cmd/erlmcp config docs > .build/fresh/docs/configuration.md
-	@generated() { find proto docs/configuration.md -type f \( -name '*.pb.go' -o -name '*.pb.gw.go' -o -name '*.swagger.json' -o -name configuration.md \) | sort; }; \
+	@generated() { find proto examples docs/configuration.md -type f \( -name '*.pb.go' -o -name '*.binpb' -o -name '*.pb.gw.go' -o -name '*.swagger.json' -o -name configuration.md \) | sort; }; \
 	stale=; diff <(generated) <(cd .build/fresh && generated) || stale=1; \
 	for f in $$(generated); do cmp "$$f" ".build/fresh/$$f" || stale=1; done; \
 	[ -z "$$stale" ] || { echo "generated files are stale: run make generate"; exit 1; }
@@ -115,8 +120,16 @@ conformance: build ## Run the official conformance suite, against one process an
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -cluster -build .build/conformance-cluster
 
 .PHONY: bench
-bench: ## Run the benchmarks (BENCH=regexp)
+bench: build ## Measure calls and lists direct, through a plain proxy and through erlmcp (ARGS="-clients 16 -rounds 4")
+	go run ./test/bench/cmd/bench -erlmcp $(BIN)/erlmcp $(ARGS)
+
+.PHONY: microbench
+microbench: ## Run the Go benchmarks of all packages (BENCH=regexp)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(ALL)
+
+.PHONY: clients
+clients: build ## Call through erlmcp with official clients and servers in Go and TypeScript, and the Inspector (needs npm)
+	cd test && ERLMCP_PROGRAM=$(CURDIR)/$(BIN)/erlmcp go test -tags npm -count=1 -v -timeout 10m ./clients
 
 .PHONY: tools
 tools: $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2 golangci-lint grpcurl) ## Install all tools into .build/bin

@@ -56,6 +56,30 @@ func TestAChangeThatAServerTellsOfIsPublished(t *testing.T) {
 	})
 }
 
+func TestABrokenSubscriptionIsMadeAgainAndTheServerAskedMeanwhile(t *testing.T) {
+	overStores(t, func(t *testing.T, open func() store.Store) {
+		up := newUpstreams()
+		r := start(t, quick(open(), up))
+		w := r.watch(t)
+		up.offer("a", "x")
+		r.register(t, spec("a"))
+		for _, tool := range []string{"y", "z"} {
+			testkit.Eventually(t, func() bool { return up.watched("a") == 1 }, patience)
+			up.offer("a", tool) // and it tells nobody
+			up.cut("a")
+			w.until(t, "tool "+tool, func() bool { return slices.Equal(w.tools("a"), []string{tool}) })
+		}
+		testkit.Eventually(t, func() bool { return up.watched("a") == 1 }, patience)
+
+		other := offer("z")
+		other.Eras, other.LegacyVersion = []registryv1.Era{registryv1.Era_ERA_LEGACY}, "2025-11-25"
+		up.set("a", other)
+		up.tell("a")
+		w.until(t, "another era", func() bool { return w.servers["a"].Offer.GetLegacyVersion() != "" })
+		testkit.Eventually(t, func() bool { return up.watched("a") == 1 }, patience)
+	})
+}
+
 func TestAProbeThatFindsNothingNewPublishesNothing(t *testing.T) {
 	overStores(t, func(t *testing.T, open func() store.Store) {
 		up := newUpstreams()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -12,6 +13,9 @@ import (
 
 	"erlmcp.dev/services/registry/store"
 )
+
+// callTimeout bounds every call, whatever its caller's patience, so that nobody waits for a database that froze.
+const callTimeout = 30 * time.Second
 
 // domain of the reasons in error details.
 const domain = "erlmcp.dev"
@@ -34,8 +38,12 @@ func (s *Service) status(ctx context.Context, doing string, err error) error {
 	}](err); ok {
 		return refusal
 	}
-	if ctx.Err() != nil {
-		return status.FromContextError(ctx.Err()).Err()
+	switch ctx.Err() {
+	case nil:
+	case context.Canceled:
+		return status.Errorf(codes.Canceled, "could not %s: the call was cancelled", doing)
+	default:
+		return status.Errorf(codes.DeadlineExceeded, "could not %s in time; look whether it was done, and try again", doing)
 	}
 	s.log.Error("the store failed", "doing", doing, "error", err)
 	return status.Errorf(codes.Unavailable, "could not %s: the registry's database does not answer; try again", doing)

@@ -2,7 +2,6 @@ package registry_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -123,114 +121,6 @@ func start(t *testing.T, c registry.Config) *replica {
 	return &replica{registryv1.NewRegistryServiceClient(conn), registryv1.NewAccessServiceClient(conn), service, stop}
 }
 
-// upstreams are the servers of a test; it is their Discoverer.
-type upstreams struct {
-	mu      sync.Mutex
-	offers  map[string]*registryv1.Offer
-	asked   map[string]int
-	asking  map[string]int
-	most    map[string]int // asked at a time
-	changed map[string]map[*func()]struct{}
-	hang    map[string]bool
-}
-
-func newUpstreams() *upstreams {
-	return &upstreams{
-		offers: map[string]*registryv1.Offer{}, asked: map[string]int{}, asking: map[string]int{}, most: map[string]int{},
-		changed: map[string]map[*func()]struct{}{}, hang: map[string]bool{},
-	}
-}
-
-func offer(tools ...string) *registryv1.Offer {
-	o := &registryv1.Offer{Eras: []registryv1.Era{registryv1.Era_ERA_MODERN}}
-	for _, tool := range tools {
-		o.Tools = append(o.Tools, &registryv1.Item{Key: tool, Json: fmt.Appendf(nil, `{"name":%q}`, tool)})
-	}
-	return o
-}
-
-// offer sets what a server offers; without a call it does not answer.
-func (u *upstreams) offer(name string, tools ...string) { u.set(name, offer(tools...)) }
-
-// set sets a server's offer; nil makes it silent.
-func (u *upstreams) set(name string, o *registryv1.Offer) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.offers[name] = o
-}
-
-// tell lets a server say that its offer changed.
-func (u *upstreams) tell(name string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for changed := range u.changed[name] {
-		(*changed)()
-	}
-}
-
-// hangs makes a server answer nothing at all.
-func (u *upstreams) hangs(name string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.hang[name] = true
-}
-
-func (u *upstreams) watched(name string) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.changed[name])
-}
-
-func (u *upstreams) timesAsked(name string) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.asked[name]
-}
-
-func (u *upstreams) mostAtOnce(name string) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.most[name]
-}
-
-func (u *upstreams) Describe(ctx context.Context, s *registryv1.Server) (*registryv1.Offer, error) {
-	name := s.GetName()
-	u.mu.Lock()
-	u.asked[name]++
-	u.asking[name]++
-	u.most[name] = max(u.most[name], u.asking[name])
-	o, hang := u.offers[name], u.hang[name]
-	u.mu.Unlock()
-	defer func() {
-		u.mu.Lock()
-		u.asking[name]--
-		u.mu.Unlock()
-	}()
-	if hang {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	if o == nil {
-		return nil, errors.New("connection refused")
-	}
-	return o, nil
-}
-
-func (u *upstreams) Watch(ctx context.Context, s *registryv1.Server, _ *registryv1.Offer, changed func()) error {
-	name := s.GetName()
-	u.mu.Lock()
-	if u.changed[name] == nil {
-		u.changed[name] = map[*func()]struct{}{}
-	}
-	u.changed[name][&changed] = struct{}{}
-	u.mu.Unlock()
-	<-ctx.Done()
-	u.mu.Lock()
-	delete(u.changed[name], &changed)
-	u.mu.Unlock()
-	return ctx.Err()
-}
-
 func spec(name string) *registryv1.Server {
 	return &registryv1.Server{
 		Name: name, Endpoint: &registryv1.Server_Http{Http: &registryv1.HttpEndpoint{Url: "http://" + name + ".example/mcp"}},
@@ -297,103 +187,4 @@ func detail[T any](t *testing.T, st *status.Status) T {
 	var none T
 	t.Fatalf("no %T among the details %v", none, st.Details())
 	return none
-}
-
-// watcher holds the catalogue as it was published to it.
-type watcher struct {
-	mu       sync.Mutex
-	version  uint64
-	messages []*registryv1.WatchCatalogResponse
-	servers  map[string]*registryv1.CatalogServer
-	views    map[string]*registryv1.View
-	keys     map[string]*registryv1.KeyRecord
-	err      error // how the stream ended
-	parts    bool  // several messages may have one version
-}
-
-// watch follows a replica until the test ends.
-func (r *replica) watch(t *testing.T) *watcher {
-	t.Helper()
-	w := &watcher{}
-	r.follow(t, w)
-	return w
-}
-
-func (r *replica) follow(t *testing.T, w *watcher) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := r.WatchCatalog(ctx, &registryv1.WatchCatalogRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() { w.receive(t, stream) })
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-	})
-}
-
-func (w *watcher) receive(t *testing.T, stream grpc.ServerStreamingClient[registryv1.WatchCatalogResponse]) {
-	for {
-		m, err := stream.Recv()
-		w.mu.Lock()
-		if err != nil {
-			w.err = err
-			w.mu.Unlock()
-			return
-		}
-		w.apply(t, m)
-		w.mu.Unlock()
-	}
-}
-
-func (w *watcher) apply(t *testing.T, m *registryv1.WatchCatalogResponse) {
-	if m.Snapshot != (w.servers == nil) || !m.Snapshot && m.Version <= w.version && !w.parts {
-		t.Errorf("after version %d came %v", w.version, m)
-	}
-	if m.Snapshot {
-		w.servers, w.views, w.keys = map[string]*registryv1.CatalogServer{}, map[string]*registryv1.View{}, map[string]*registryv1.KeyRecord{}
-	}
-	w.version = m.Version
-	w.messages = append(w.messages, m)
-	for _, s := range m.Servers {
-		w.servers[s.Server.Name] = s
-	}
-	for _, v := range m.Views {
-		w.views[v.Name] = v
-	}
-	for _, k := range m.Keys {
-		w.keys[k.Key.Id] = k
-	}
-	for _, n := range m.RemovedServers {
-		delete(w.servers, n)
-	}
-	for _, n := range m.RemovedViews {
-		delete(w.views, n)
-	}
-	for _, n := range m.RemovedKeys {
-		delete(w.keys, n)
-	}
-}
-
-// until waits until the catalogue is as it should be.
-func (w *watcher) until(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	testkit.Eventually(t, func() error {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.servers == nil || !is() {
-			return fmt.Errorf("%s: not at version %d: %v", what, w.version, w.servers)
-		}
-		return nil
-	}, patience)
-}
-
-// tools are the names of a server's tools in the catalogue.
-func (w *watcher) tools(name string) (tools []string) {
-	for _, item := range w.servers[name].GetOffer().GetTools() {
-		tools = append(tools, item.GetKey())
-	}
-	return tools
 }

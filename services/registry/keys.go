@@ -18,6 +18,8 @@ const (
 
 // CreateKey implements AccessServiceServer.
 func (s *Service) CreateKey(ctx context.Context, req *registryv1.CreateKeyRequest) (*registryv1.CreateKeyResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	const doing = "make a key"
 	role := req.GetRole()
 	if role == registryv1.Role_ROLE_UNSPECIFIED {
@@ -50,6 +52,8 @@ func (s *Service) CreateKey(ctx context.Context, req *registryv1.CreateKeyReques
 
 // RevokeKey implements AccessServiceServer.
 func (s *Service) RevokeKey(ctx context.Context, req *registryv1.RevokeKeyRequest) (*registryv1.RevokeKeyResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	_, err := s.store.Change(ctx, func(tx store.Tx) error { return tx.DeleteKey(ctx, req.GetId()) })
 	if err != nil {
 		return nil, s.status(ctx, "revoke a key", orNotFound(err, typeKey, req.GetId()))
@@ -60,6 +64,8 @@ func (s *Service) RevokeKey(ctx context.Context, req *registryv1.RevokeKeyReques
 
 // ListKeys implements AccessServiceServer. A key that expired is shown for another week or more.
 func (s *Service) ListKeys(ctx context.Context, _ *registryv1.ListKeysRequest) (*registryv1.ListKeysResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	records, err := s.store.Keys(ctx)
 	if err != nil {
 		return nil, s.status(ctx, "list keys", err)

@@ -83,3 +83,26 @@ func TestReplicasThatStartTogetherMakeOneAdminKey(t *testing.T) {
 		}
 	})
 }
+
+func TestAKeyThatExpiredLongAgoGoesWhenTheNextIsMade(t *testing.T) {
+	overStores(t, func(t *testing.T, open func() store.Store) {
+		s := open()
+		r := start(t, quick(s, newUpstreams()))
+		for principal, ago := range map[string]time.Duration{"old": 8 * 24 * time.Hour, "recent": time.Hour} {
+			record, _, err := access.NewKey(principal, registryv1.Role_ROLE_USER, "", time.Now().Add(-ago))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Change(t.Context(), func(tx store.Tx) error { return tx.AddKey(t.Context(), record) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := r.CreateKey(t.Context(), &registryv1.CreateKeyRequest{Principal: "new"}); err != nil {
+			t.Fatal(err)
+		}
+		list, err := r.ListKeys(t.Context(), &registryv1.ListKeysRequest{})
+		if err != nil || len(list.Keys) != 2 || list.Keys[0].Principal != "new" || list.Keys[1].Principal != "recent" {
+			t.Errorf("%v, %v", list, err)
+		}
+	})
+}

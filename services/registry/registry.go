@@ -90,7 +90,13 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { lead.Run(ctx, s.lead, s.discovery.Run) })
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-s.hub.Loaded(): // discovery is to know from the first which servers there are
+			lead.Run(ctx, s.lead, s.discovery.Run)
+		}
+	})
 	return s.hub.Run(ctx)
 }
 
@@ -103,7 +109,9 @@ const (
 // Ready returns an error, with a health.Reason, until there is a catalogue, and while the store does not answer within
 // a second. Watchers are served all the same then.
 func (s *Service) Ready() error {
-	if !s.hub.Loaded() {
+	select {
+	case <-s.hub.Loaded():
+	default:
 		return notLoaded
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

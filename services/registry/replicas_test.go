@@ -1,10 +1,12 @@
 package registry_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
@@ -112,6 +114,39 @@ func TestWhatWasAcceptedIsThereAfterACrash(t *testing.T) {
 			t.Errorf("version %d after %d: %v %v %v", w.version, version, w.servers, w.views, w.keys)
 		}
 	})
+}
+
+func TestACallToAFrozenDatabaseEndsInTime(t *testing.T) {
+	server, err := testkit.StartPostgres(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	s, err := postgres.Open(t.Context(), server.DSN(), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := newUpstreams()
+	up.offer("a", "x")
+	r := start(t, quick(s, up))
+	r.register(t, spec("a"))
+	final(t, r) // it is loaded
+	server.Pause()
+	defer server.Resume()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err = r.DeleteServer(ctx, &registryv1.DeleteServerRequest{Name: "a"})
+	refused(t, err, codes.DeadlineExceeded)
+	if err := r.service.Ready(); err == nil {
+		t.Error("ready without a database")
+	}
+	final(t, r)
+	server.Resume()
+	testkit.Eventually(t, func() error {
+		up.offer("b", "x")
+		_, err := r.RegisterServer(t.Context(), &registryv1.RegisterServerRequest{Server: spec("b")})
+		return err
+	}, patience)
 }
 
 func TestWatchersAreServedWhileTheDatabaseIsAway(t *testing.T) {

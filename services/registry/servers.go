@@ -21,6 +21,8 @@ const maxServers = 10_000
 // RegisterServer implements RegistryServiceServer. What the server offers is asked before the change and not in it:
 // only the change decides, and it is short.
 func (s *Service) RegisterServer(ctx context.Context, req *registryv1.RegisterServerRequest) (*registryv1.RegisterServerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	const doing = "register a server"
 	spec, err := reveal(req.GetServer(), nil)
 	if err == nil {
@@ -59,6 +61,8 @@ func (s *Service) RegisterServer(ctx context.Context, req *registryv1.RegisterSe
 // UpdateServer implements RegistryServiceServer. Where the new declaration leads to the same address and the server
 // does not answer, what it offered before stays.
 func (s *Service) UpdateServer(ctx context.Context, req *registryv1.UpdateServerRequest) (*registryv1.UpdateServerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	const doing = "update a server"
 	name := req.GetServer().GetName()
 	old, err := changeable(ctx, s.store, name)
@@ -99,6 +103,8 @@ func (s *Service) UpdateServer(ctx context.Context, req *registryv1.UpdateServer
 // DeleteServer implements RegistryServiceServer. Views that name the server go on without it; a view that is left
 // without any stays, and shows nothing.
 func (s *Service) DeleteServer(ctx context.Context, req *registryv1.DeleteServerRequest) (*registryv1.DeleteServerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	name := req.GetName()
 	version, err := s.store.Change(ctx, func(tx store.Tx) error {
 		if _, err := changeable(ctx, tx, name); err != nil {
@@ -115,6 +121,8 @@ func (s *Service) DeleteServer(ctx context.Context, req *registryv1.DeleteServer
 
 // GetServer implements RegistryServiceServer.
 func (s *Service) GetServer(ctx context.Context, req *registryv1.GetServerRequest) (*registryv1.GetServerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	found, err := s.store.Server(ctx, req.GetName())
 	if err != nil {
 		return nil, s.status(ctx, "read a server", orNotFound(err, typeServer, req.GetName()))
@@ -124,6 +132,8 @@ func (s *Service) GetServer(ctx context.Context, req *registryv1.GetServerReques
 
 // ListServers implements RegistryServiceServer.
 func (s *Service) ListServers(ctx context.Context, _ *registryv1.ListServersRequest) (*registryv1.ListServersResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	all, err := s.store.Servers(ctx)
 	if err != nil {
 		return nil, s.status(ctx, "list servers", err)
@@ -137,6 +147,8 @@ func (s *Service) ListServers(ctx context.Context, _ *registryv1.ListServersRequ
 
 // RefreshServer implements RegistryServiceServer. Any replica asks; it need not be the one that leads.
 func (s *Service) RefreshServer(ctx context.Context, req *registryv1.RefreshServerRequest) (*registryv1.RefreshServerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	name := req.GetName()
 	now, err := s.discovery.Refresh(ctx, name)
 	if silent, ok := errors.AsType[*discovery.Unreachable](err); ok {

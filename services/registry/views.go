@@ -17,6 +17,8 @@ const maxViews = 10_000
 
 // PutView implements RegistryServiceServer. Its servers must exist; its tools need not yet.
 func (s *Service) PutView(ctx context.Context, req *registryv1.PutViewRequest) (*registryv1.PutViewResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	v := req.GetView()
 	version, err := s.store.Change(ctx, func(tx store.Tx) error {
 		servers, err := tx.Names(ctx, store.KindServer)
@@ -57,6 +59,8 @@ func (s *Service) PutView(ctx context.Context, req *registryv1.PutViewRequest) (
 
 // DeleteView implements RegistryServiceServer.
 func (s *Service) DeleteView(ctx context.Context, req *registryv1.DeleteViewRequest) (*registryv1.DeleteViewResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	version, err := s.store.Change(ctx, func(tx store.Tx) error { return tx.DeleteView(ctx, req.GetName()) })
 	if err != nil {
 		return nil, s.status(ctx, "remove a view", orNotFound(err, typeView, req.GetName()))
@@ -67,6 +71,8 @@ func (s *Service) DeleteView(ctx context.Context, req *registryv1.DeleteViewRequ
 
 // ListViews implements RegistryServiceServer.
 func (s *Service) ListViews(ctx context.Context, _ *registryv1.ListViewsRequest) (*registryv1.ListViewsResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	views, err := s.store.Views(ctx)
 	if err != nil {
 		return nil, s.status(ctx, "list views", err)

@@ -66,7 +66,11 @@ func (f *Follower) Run(ctx context.Context) error {
 		if got {
 			wait = 50 * time.Millisecond
 		}
-		f.config.Log.Warn("the registry's catalogue stream broke; serving the last catalogue", "error", err, "retry_in", wait)
+		if f.Ready() != nil {
+			f.config.Log.Info("waiting for the registry's catalogue", "error", err, "retry_in", wait)
+		} else {
+			f.config.Log.Warn("the registry's catalogue stream broke; serving the last catalogue", "error", err, "retry_in", wait)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -203,6 +203,24 @@ func TestAGivenUpCallReturnsThoughItsHandlerDoesNot(t *testing.T) {
 	})
 }
 
+func TestACallWhoseTimeIsUpIsNotBegun(t *testing.T) {
+	eachChannel(t, func(t *testing.T, p *probe, conn grpc.ClientConnInterface) {
+		close(p.release)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := gatewayv1.NewGatewayServiceClient(conn).CallTool(ctx, &gatewayv1.CallToolRequest{Name: "x"})
+		expect(t, "the call", err, codes.Canceled)
+		if len(p.began) > 0 {
+			t.Error("it was begun")
+		}
+		stream, err := sessionv1.NewSessionServiceClient(conn).Listen(ctx, &sessionv1.ListenRequest{SessionId: someSession})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		expect(t, "the stream", err, codes.Canceled)
+	})
+}
+
 func TestASlowReaderHoldsItsSenderUp(t *testing.T) {
 	eachChannel(t, func(t *testing.T, p *probe, conn grpc.ClientConnInterface) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -99,7 +99,10 @@ func (l *Local) Close(ctx context.Context) error {
 }
 
 // begin counts a call in; each one needs its end.
-func (l *Local) begin(method string, stream bool) (localMethod, error) {
+func (l *Local) begin(ctx context.Context, method string, stream bool) (localMethod, error) {
+	if err := ctx.Err(); err != nil {
+		return localMethod{}, status.FromContextError(err).Err()
+	}
 	m, ok := (*l.methods.Load())[method]
 	if !ok || (m.stream != nil) != stream {
 		return m, status.Errorf(codes.Unimplemented, "no service of this process has the method %s", strings.TrimPrefix(method, "/"))

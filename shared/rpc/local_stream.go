@@ -18,7 +18,7 @@ const inFlight = 8
 // NewStream implements grpc.ClientConnInterface. As with any gRPC channel, a stream that is not read to its end
 // lives until ctx ends.
 func (l *Local) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
-	m, err := l.begin(method, true)
+	m, err := l.begin(ctx, method, true)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 
 // Invoke implements grpc.ClientConnInterface.
 func (l *Local) Invoke(ctx context.Context, method string, req, response any, options ...grpc.CallOption) error {
-	m, err := l.begin(method, false)
+	m, err := l.begin(ctx, method, false)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -72,10 +74,26 @@ func TestASecretIsChangedWithoutAPause(t *testing.T) {
 }
 
 func TestUnfitSecretsAreRefused(t *testing.T) {
-	for _, s := range []string{"", "short", strings.Repeat("a", 64), "change-me-to-secure-random-value-please-1234567890", "your-secure-secret-0123456789abcdefghij"} {
-		if _, err := seal.New([]byte(s)); err == nil {
-			t.Errorf("%q was taken", s)
+	for _, s := range []string{
+		"", "short", strings.Repeat("a", 64), strings.Repeat("erlmcp", 8), strings.Repeat("erlmcp-cookie-1", 3), strings.Repeat("x9Kd-2mQ7", 7),
+		"change-me-to-secure-random-value-please-1234567890", "CHANGE_ME_9f8a7d6c5b4e3f2a1b0c9d8e7f6a5b4c",
+		"your-secure-secret-0123456789abcdefghij",
+	} {
+		if _, err := seal.New(seal.Generate(), []byte(s)); err == nil || s != "" && strings.Contains(err.Error(), s) {
+			t.Errorf("%q: %v", s, err)
 		}
+	}
+	for range 100 { // and random ones never are
+		random := make([]byte, 32)
+		_, _ = rand.Read(random)
+		for _, s := range [][]byte{random, seal.Generate(), fmt.Appendf(nil, "%x", random[:16]), fmt.Appendf(nil, "%x", random)} {
+			if err := seal.Weak(s); err != nil {
+				t.Fatalf("%q: %v", s, err)
+			}
+		}
+	}
+	if _, err := seal.New(); err == nil {
+		t.Error("no secret was taken for one")
 	}
 	if bytes.Equal(seal.Generate(), seal.Generate()) {
 		t.Error("two secrets are alike")
@@ -99,6 +117,50 @@ func TestACredentialProvesItsNodeForAMinute(t *testing.T) {
 		if !errors.Is(err, seal.ErrCredential) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestATokenHasOneSpelling(t *testing.T) {
+	k := keys(t, seal.Generate())
+	now := time.Now()
+	token, credential := k.Seal("a", []byte("xy"), nil), k.Credential("n@h", now)
+	for _, other := range []string{token + "\n", "\r" + token, token[:5] + "\n" + token[5:], token + "=", token + "A", strings.ReplaceAll(token, "", " ")} {
+		if _, err := k.Open("a", other, nil); !errors.Is(err, seal.ErrForged) {
+			t.Errorf("%q opened", other)
+		}
+	}
+	for _, other := range []string{credential + "\n", " " + credential, strings.Replace(credential, ".", "\n.", 1), credential + "=", "+" + credential} {
+		if _, err := k.Check(other, now); !errors.Is(err, seal.ErrCredential) {
+			t.Errorf("%q passed", other)
+		}
+	}
+}
+
+func TestTheLongestPlaintextOpensAgain(t *testing.T) {
+	k := keys(t, seal.Generate())
+	if _, err := k.Open("a", k.Seal("a", make([]byte, seal.MaxPlaintext), nil), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := k.Open("a", k.Seal("a", make([]byte, seal.MaxPlaintext+1), nil), nil); !errors.Is(err, seal.ErrForged) {
+		t.Errorf("a longer one: %v", err)
+	}
+}
+
+func TestDerivedKeysDifferByPurposeAndAgreeAcrossNodes(t *testing.T) {
+	secret := seal.Generate()
+	a, b := keys(t, secret), keys(t, secret, seal.Generate())
+	if !bytes.Equal(a.Derive("p", 64), b.Derive("p", 64)) || bytes.Equal(a.Derive("p", 64), a.Derive("q", 64)) || len(a.Derive("p", 100)) != 100 {
+		t.Error("derived keys are not what nodes can agree on")
+	}
+}
+
+func TestTheSecretMayBeWipedOnceKeysAreMade(t *testing.T) {
+	secret := seal.Generate()
+	same := bytes.Clone(secret)
+	k := keys(t, secret)
+	clear(secret)
+	if _, err := keys(t, same).Open("late purpose", k.Seal("late purpose", nil, nil), nil); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -128,6 +190,37 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("%q passed as %q", credential, node)
 		}
 	})
+}
+
+func BenchmarkSeal(b *testing.B) {
+	k := keys(b, seal.Generate())
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = k.Seal("a", make([]byte, 16), nil)
+	}
+}
+
+func BenchmarkOpenGarbage(b *testing.B) {
+	k := keys(b, seal.Generate())
+	token := strings.Repeat("A", seal.MaxToken)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := k.Open("a", token, nil); err == nil {
+			b.Fatal("garbage opened")
+		}
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	k := keys(b, seal.Generate())
+	now := time.Now()
+	credential := k.Credential("node@host", now)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := k.Check(credential, now); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkOpen(b *testing.B) {

@@ -13,10 +13,13 @@ const howTo = "make one with: openssl rand -base64 48"
 // fewestBytes is how many different bytes 32 random hex digits have at the very least, all but surely.
 const fewestBytes = 8
 
+// shortestPiece is how long the piece must be, in bytes, that a secret may consist of repetitions of.
+const shortestPiece = 16
+
 // shownSecrets are parts of the values that examples, guides and templates show, without their separators.
 var shownSecrets = []string{
-	"changeme", "changethis", "changeit", "replaceme", "replacewith", "yoursecure", "yoursecret", "yourcookie", "yourerlang",
-	"insecure", "placeholder", "notasecret", "supersecret", "example", "password", "0123456789abcdef", "abcdefghijklmnop",
+	"changeme", "changethis", "changeit", "replaceme", "replacewith", "yoursecure", "yourpassword", "yoursecret", "yourcookie",
+	"yourerlang", "insecure", "placeholder", "notasecret", "supersecret",
 }
 
 // Weak says why a secret must not be used, or nil. It does not quote the secret.
@@ -28,7 +31,7 @@ func Weak(secret []byte) error {
 	for _, b := range secret {
 		distinct[b] = true
 	}
-	if len(distinct) < fewestBytes || period(secret) <= len(secret)/2 {
+	if len(distinct) < fewestBytes || period(secret) < shortestPiece {
 		return errors.New("the cluster secret repeats itself, so it can be guessed; " + howTo)
 	}
 	plain := strings.Map(func(r rune) rune {

@@ -1,8 +1,11 @@
+//go:build npm
+
 package clients
 
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"erlmcp.dev/shared/testkit"
 	"erlmcp.dev/test/cluster"
 	"erlmcp.dev/test/node"
 )
@@ -162,6 +166,68 @@ func TestServersOfOthersEcho(t *testing.T) {
 			if got := join(result.Content); !strings.Contains(got, server.want) {
 				text, _ := json.Marshal(result)
 				t.Errorf("got %s, want %q in it", text, server.want)
+			}
+		})
+	}
+}
+
+// What the servers of others offer is found out, listed and called through erlmcp, by clients of both eras.
+func TestServersOfOthersBehindErlmcp(t *testing.T) {
+	program := os.Getenv("ERLMCP_PROGRAM")
+	if program == "" {
+		t.Fatal("ERLMCP_PROGRAM must name the erlmcp program: run make clients")
+	}
+	modules := install(t)
+	binary, err := GoEverything(t.Context(), binDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, err := cluster.FreePorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stateful, stateless := cluster.Address(ports[0]), cluster.Address(ports[1])
+	for i, args := range [][]string{{"-http=" + stateful, "-stateless=false"}, {"-http=" + stateless}} {
+		cluster.Run(t, cluster.Program{Name: "everything-server", Path: binary, Args: args, Ready: cluster.ReadyPort(ports[i])})
+	}
+	command, err := json.Marshal(TypeScriptEverything(modules))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: program, Config: "servers:\n" +
+		"  - {name: stateful, url: \"http://" + stateful + "/\"}\n" +
+		"  - {name: stateless, url: \"http://" + stateless + "/\"}\n" +
+		"  - {name: program, command: [\"" + binary + "\"]}\n" +
+		"  - {name: typescript, command: " + string(command) + "}\n",
+	})
+	for _, version := range []string{"2025-11-25", "2026-07-28"} {
+		t.Run(version, func(t *testing.T) {
+			ctx := within(t, time.Minute)
+			client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+			session, err := client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: up.URL("")}, &mcp.ClientSessionOptions{ProtocolVersion: version})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer session.Close()
+			for _, c := range []struct {
+				tool, want string
+				args       map[string]any
+			}{
+				{"stateful_test_simple_text", "simple text response", nil},
+				{"stateless_test_simple_text", "simple text response", nil},
+				{"program_test_simple_text", "simple text response", nil},
+				{"typescript_echo", "Echo: hello", map[string]any{"message": "hello"}},
+			} {
+				testkit.Eventually(t, func() error { // programs take a moment to be found out about
+					result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: c.tool, Arguments: c.args})
+					if err != nil {
+						return err
+					}
+					if got := join(result.Content); !strings.Contains(got, c.want) {
+						return fmt.Errorf("%s: got %q, want %q in it", c.tool, got, c.want)
+					}
+					return nil
+				}, 30*time.Second)
 			}
 		})
 	}

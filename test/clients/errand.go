@@ -66,13 +66,18 @@ func Install(ctx context.Context, dir string) (*node.Modules, error) {
 	return modules, nil
 }
 
-// All are the clients. A client that speaks more than one era is there once for each, and once choosing itself.
-func All(modules *node.Modules) []Client {
-	all := []Client{
+// Go are the official Go SDK's clients, which need nothing but Go.
+func Go() []Client {
+	return []Client{
 		{"Go SDK, modern", "http", goErrand("2026-07-28")},
 		{"Go SDK, legacy", "http", goErrand("2025-11-25")},
 		{"Go SDK, stdio", "stdio", goErrand("2026-07-28")},
 	}
+}
+
+// All are the clients. A client that speaks more than one era is there once for each, and once choosing itself.
+func All(modules *node.Modules) []Client {
+	all := Go()
 	for _, kind := range []string{"http", "sse", "ws", "stdio"} {
 		all = append(all, Client{"TypeScript v1, " + kind, kind, scriptErrand(modules, "v1", "legacy", kind)})
 	}

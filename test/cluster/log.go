@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"sync"
@@ -92,5 +93,17 @@ func ReadyLog(pattern *regexp.Regexp) func(context.Context, *Process) error {
 	return func(ctx context.Context, p *Process) error {
 		_, err := p.WaitLog(ctx, pattern)
 		return err
+	}
+}
+
+// ReadyPort is ready once something on 127.0.0.1 takes connections at a port.
+func ReadyPort(port int) func(context.Context, *Process) error {
+	return func(ctx context.Context, _ *Process) error {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", Address(port))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
 	}
 }

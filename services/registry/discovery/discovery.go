@@ -27,7 +27,8 @@ type Discoverer interface {
 
 // Servers is where Run learns which servers there are; a watch.Hub is one.
 type Servers interface {
-	// Servers returns all servers, and a channel that is closed when any changed after that.
+	// Servers returns all servers, and a channel that is closed when any changed after that. All that were there
+	// when Run began are asked at once, so it should know them by then.
 	Servers() (servers []*store.Server, changed <-chan struct{})
 }
 

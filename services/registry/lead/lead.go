@@ -63,7 +63,7 @@ func (t *term) renew(ctx context.Context) {
 	case ctx.Err() != nil:
 	case err != nil:
 		t.Log.Warn("could not renew the lease of the registry's leader; tried again", "error", err)
-		if t.end != nil && !time.Now().Add(t.TTL / 3).Before(t.until) { // the next try may come too late
+		if t.end != nil && !time.Now().Add(t.TTL/3).Before(t.until) { // the next try may come too late
 			t.stop("the lease runs out")
 		}
 	case held:

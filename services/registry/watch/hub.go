@@ -27,11 +27,11 @@ type Config struct {
 type Hub struct {
 	config Config
 	wake   chan struct{} // of one place: the store has news
+	loaded chan struct{} // closed once there is a catalogue
 	done   chan struct{} // closed when Run ended
 
 	mu      sync.Mutex
 	state   state
-	loaded  bool
 	changed chan struct{} // closed and replaced at each new version
 }
 
@@ -46,14 +46,19 @@ func New(c Config) *Hub {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Hub{config: c, wake: make(chan struct{}, 1), done: make(chan struct{}), changed: make(chan struct{}), state: newState()}
+	return &Hub{config: c, wake: make(chan struct{}, 1), loaded: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}), state: newState()}
 }
 
-// Loaded reports whether there is a catalogue.
-func (h *Hub) Loaded() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.loaded
+// Loaded is closed once there is a catalogue.
+func (h *Hub) Loaded() <-chan struct{} { return h.loaded }
+
+func (h *Hub) isLoaded() bool {
+	select {
+	case <-h.loaded:
+		return true
+	default:
+		return false
+	}
 }
 
 // Servers returns all servers, in no order, and a channel that is closed when the catalogue changed after that. They
@@ -129,11 +134,13 @@ func (h *Hub) sync(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.loaded && changes.Version == h.state.version {
+	if h.isLoaded() && changes.Version == h.state.version {
 		return nil
 	}
 	h.state.apply(changes)
-	h.loaded = true
+	if !h.isLoaded() {
+		close(h.loaded)
+	}
 	close(h.changed)
 	h.changed = make(chan struct{})
 	return nil
@@ -177,7 +184,7 @@ func (h *Hub) Watch(ctx context.Context, send func(*registryv1.WatchCatalogRespo
 func (h *Hub) since(version uint64, first bool) (messages []*registryv1.WatchCatalogResponse, now uint64, changed <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.loaded || !first && version == h.state.version {
+	if !h.isLoaded() || !first && version == h.state.version {
 		return nil, version, h.changed
 	}
 	return split(h.state.since(version, first), h.config.MessageSize), h.state.version, h.changed

@@ -58,12 +58,14 @@ func (p *process) wireGateway(context.Context) error {
 		Connections: p.connections, LogLevel: p.level,
 		Draining: func() bool { return p.draining.Err() != nil },
 	}))
-	rest, err := admin.REST(admin.Services{
+	services := admin.Services{
 		Gateway: p.local, Session: p.conns[config.RoleSession], Registry: p.conns[config.RoleRegistry], Metrics: p.conns[config.RoleMetrics],
-	}, g)
+	}
+	rest, err := admin.REST(services, g)
 	if err != nil {
 		return fmt.Errorf("making the REST API: %w", err)
 	}
+	p.services = append(p.services, admin.NewForwarding(p.elsewhere(services)))
 	api, plain := http.NewServeMux(), http.NewServeMux()
 	for _, mux := range []*http.ServeMux{api, plain} {
 		mux.Handle("/mcp", mcp)
@@ -74,6 +76,20 @@ func (p *process) wireGateway(context.Context) error {
 		return err
 	}
 	return p.serveHTTP("http", p.cfg.Ports.HTTP, plain)
+}
+
+// elsewhere leaves out the services that this process has itself.
+func (p *process) elsewhere(s admin.Services) admin.Services {
+	if p.cfg.Runs(config.RoleSession) {
+		s.Session = nil
+	}
+	if p.cfg.Runs(config.RoleRegistry) {
+		s.Registry = nil
+	}
+	if p.cfg.Runs(config.RoleMetrics) {
+		s.Metrics = nil
+	}
+	return s
 }
 
 // serveHTTP adds a port that serves HTTP. On stopping, open requests get the drain time.
@@ -119,7 +135,7 @@ func limited(l net.Listener, most int) net.Listener {
 
 // wireHealth adds the ports for probes and for Prometheus.
 func (p *process) wireHealth(context.Context) error {
-	p.health = health.New(health.Config{Conditions: p.conditions, Log: p.log})
+	p.health = health.New(health.Config{Conditions: p.conditions, Interval: 500 * time.Millisecond, Log: p.log})
 	p.add("health", p.health.Run)
 	p.metrics.Watch(telemetry.Sources{
 		Ready: p.health.Ready, Sessions: p.sessions,
