@@ -112,13 +112,13 @@ func (e *Engine) callOwner(ctx context.Context, c Client, m *jsonrpc.Message, to
 	}
 	address := ""
 	bound := stateBinding{c.Principal.ID, server, m.Method, to.params}
-	// A modern server's requestState is its own, and passes through; one of ours names a call that waits.
-	if token, ok := jsonrpc.GetString(m.Params, "requestState"); ok && legacyOnly(to.server) {
+	if token, ok := jsonrpc.GetString(m.Params, "requestState"); ok {
 		state, err := e.openState(token, bound, time.Now())
 		if err != nil {
 			return failure(m.ID, http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState is not valid for this request: %v", err))
 		}
 		address, req.Resume = state.Address, state.Waiting
+		req.Message = jsonrpc.Request(m.ID, m.Method, state.restore(to.params))
 	}
 	owner, err := e.config.Owners.Upstream(address, c.Principal.ID, server)
 	if err != nil {
@@ -155,8 +155,13 @@ func (e *Engine) callOwner(ctx context.Context, c Client, m *jsonrpc.Message, to
 			continue
 		}
 		answer := upstream.Reply{Result: message.Result, Error: message.Error}
-		if response.GetWaiting() != "" {
-			token := e.sealState(state{Address: response.GetAddress(), Waiting: response.GetWaiting()}, bound, time.Now())
+		if era.InputRequired(answer.Result) {
+			if len(jsonrpc.Get(answer.Result, "requestState")) > maxServerState {
+				return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the requestState of server %q has more than %d bytes", server, maxServerState))
+			}
+			token := e.sealState(state{
+				Address: response.GetAddress(), Waiting: response.GetWaiting(), Server: jsonrpc.Get(answer.Result, "requestState"),
+			}, bound, time.Now())
 			answer.Result = jsonrpc.With(answer.Result, jsonrpc.String(token), "requestState")
 		}
 		measured.Failed = answer.Error != nil || isErrorResult(answer.Result)

@@ -14,13 +14,26 @@ import (
 // StateLifetime is how long a client may take to answer an input_required result of ours.
 const StateLifetime = 10 * time.Minute
 
+// maxServerState is how long a modern program's own requestState may be, in bytes: ours holds it.
+const maxServerState = 32 << 10
+
 const purposeState = "erlmcp request state v1"
 
-// state is what a requestState of ours holds: the call that waits, and where.
+// state is what a requestState of ours holds: the owner that the retry must reach, and there either the call that
+// waits, or, of a modern server, that server's own state.
 type state struct {
-	Address string `json:"a"`
-	Waiting string `json:"w"`
-	Expires int64  `json:"e"` // Unix seconds
+	Address string          `json:"a"`
+	Waiting string          `json:"w,omitempty"`
+	Server  json.RawMessage `json:"s,omitempty"`
+	Expires int64           `json:"e"` // Unix seconds
+}
+
+// restore puts the server's own state back into a retry's params.
+func (s state) restore(params json.RawMessage) json.RawMessage {
+	if s.Server == nil {
+		return jsonrpc.Without(params, "requestState")
+	}
+	return jsonrpc.With(params, s.Server, "requestState")
 }
 
 // stateBinding is what a requestState is good for: the same principal, server, method and params.

@@ -21,7 +21,7 @@ const MinSecret = 32
 
 // MaxToken is the longest token that Open looks at, and MaxPlaintext the longest plaintext that makes one, in bytes.
 const (
-	MaxToken     = 4096
+	MaxToken     = 64 << 10
 	MaxPlaintext = MaxToken*3/4 - 1 - 12 - 16
 )
 

@@ -39,7 +39,13 @@ func Balance(targets ...string) (*Balancer, error) {
 			DisableCompression: true,
 		},
 	}
-	b.server = &http.Server{Handler: proxy, ReadHeaderTimeout: 10 * time.Second}
+	// Without full duplex the server may close the request's body, and with it the exchange, while an answer is
+	// still being passed on.
+	duplex := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 has it
+		proxy.ServeHTTP(w, r)
+	})
+	b.server = &http.Server{Handler: duplex, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(b.served)
 		_ = b.server.Serve(listener)

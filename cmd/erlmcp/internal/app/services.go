@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -31,6 +32,8 @@ import (
 	"erlmcp.dev/shared/config"
 	"erlmcp.dev/shared/health"
 	"erlmcp.dev/shared/redisx"
+	"erlmcp.dev/shared/rpc"
+	"erlmcp.dev/shared/upstream/describe"
 	"erlmcp.dev/shared/upstream/pool"
 	"erlmcp.dev/shared/usage"
 )
@@ -81,7 +84,7 @@ func (p *process) wireRegistry(ctx context.Context) error {
 		declared = append(declared, demo)
 	}
 	service, err := registry.New(ctx, registry.Config{
-		Store: held, Discoverer: discoverer{p, sessionv1.NewUpstreamServiceClient(p.conns[config.RoleSession])}, Declared: declared, Node: p.cfg.Node, Log: p.log,
+		Store: held, Discoverer: discoverer{p, sessionv1.NewUpstreamServiceClient(p.conns[config.RoleSession])}, Declared: declared, Node: p.cfg.Node, MessageSize: rpc.MaxMessage * 3 / 4, Log: p.log,
 	})
 	if err != nil {
 		return err
@@ -114,7 +117,11 @@ func (d discoverer) Describe(ctx context.Context, s *registryv1.Server) (*regist
 
 // Watch implements discovery.Discoverer.
 func (d discoverer) Watch(ctx context.Context, s *registryv1.Server, offer *registryv1.Offer, changed func()) error {
-	return d.dialer.Watch(ctx, s, offer, changed)
+	err := d.dialer.Watch(ctx, s, offer, changed)
+	if errors.Is(err, describe.ErrNoStream) {
+		return nil
+	}
+	return err
 }
 
 // wireCatalog follows the registry, in every role: it brings the API keys too.
