@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -81,7 +80,7 @@ func forward(conn grpc.ClientConnInterface, service, method string) (grpc.Method
 		return response, conn.Invoke(rpc.OnBehalf(ctx, caller), full, req, response)
 	}
 	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-		var req proto.Message = in.New().Interface()
+		req := in.New().Interface()
 		if err := decode(req); err != nil {
 			return nil, err
 		}

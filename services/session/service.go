@@ -70,6 +70,24 @@ func (s *Service) OpenSession(ctx context.Context, req *sessionv1.OpenSessionReq
 	return &sessionv1.OpenSessionResponse{Facts: factsMessage(facts)}, nil
 }
 
+// InitializeSession implements sessionv1.SessionServiceServer.
+func (s *Service) InitializeSession(ctx context.Context, req *sessionv1.InitializeSessionRequest) (*sessionv1.InitializeSessionResponse, error) {
+	for _, raw := range [][]byte{req.GetClientCapabilities(), req.GetClientInfo()} {
+		if len(raw) > 0 && jsonrpc.Check(raw) != nil {
+			return nil, status.Error(codes.InvalidArgument, "client_capabilities and client_info must be JSON")
+		}
+	}
+	facts, err := s.owner.Initialize(ctx, req.GetSessionId(), owner.Client{
+		Version:      req.GetProtocolVersion(),
+		Capabilities: req.GetClientCapabilities(),
+		Info:         req.GetClientInfo(),
+	})
+	if err != nil {
+		return nil, s.status(err)
+	}
+	return &sessionv1.InitializeSessionResponse{Facts: factsMessage(facts)}, nil
+}
+
 // LocateSession implements sessionv1.SessionServiceServer.
 func (s *Service) LocateSession(ctx context.Context, req *sessionv1.LocateSessionRequest) (*sessionv1.LocateSessionResponse, error) {
 	facts, err := s.owner.Locate(ctx, req.GetSessionId())
@@ -110,7 +128,14 @@ func (s *Service) Send(req *sessionv1.SendRequest, to grpc.ServerStreamingServer
 	if !m.IsRequest() {
 		return s.status(s.owner.Deliver(to.Context(), req.GetSessionId(), &m))
 	}
-	err = s.owner.Request(to.Context(), req.GetSessionId(), &m, req.GetServer(), req.GetResumable(), func(e owner.Event) error {
+	kind := owner.StreamOnce
+	switch {
+	case req.GetResumable():
+		kind = owner.StreamResumable
+	case req.GetFallBack():
+		kind = owner.StreamFallsBack
+	}
+	err = s.owner.Request(to.Context(), req.GetSessionId(), &m, req.GetServer(), kind, func(e owner.Event) error {
 		return to.Send(&sessionv1.SendResponse{Event: &sessionv1.Event{Id: e.ID, Message: e.Message}})
 	})
 	return s.status(err)
@@ -122,6 +147,17 @@ func (s *Service) Listen(req *sessionv1.ListenRequest, to grpc.ServerStreamingSe
 		return to.Send(&sessionv1.ListenResponse{Event: &sessionv1.Event{Id: e.ID, Message: e.Message}})
 	})
 	return s.status(err)
+}
+
+// Post implements sessionv1.SessionServiceServer.
+func (s *Service) Post(ctx context.Context, req *sessionv1.PostRequest) (*sessionv1.PostResponse, error) {
+	if err := jsonrpc.Check(req.GetMessage()); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := s.owner.Post(ctx, req.GetSessionId(), req.GetMessage()); err != nil {
+		return nil, s.status(err)
+	}
+	return &sessionv1.PostResponse{}, nil
 }
 
 // CloseSession implements sessionv1.SessionServiceServer.
@@ -138,6 +174,7 @@ func (s *Service) GetSession(ctx context.Context, req *sessionv1.GetSessionReque
 	if err != nil {
 		return nil, s.status(err)
 	}
+	held.Record = owner.Told(held.Record)
 	session := sessionMessage(held)
 	session.Upstreams = s.owner.Upstreams(held.ID)
 	return &sessionv1.GetSessionResponse{Session: session}, nil
@@ -220,6 +257,10 @@ func (s *Service) status(err error) error {
 		return st.Err()
 	case errors.Is(err, owner.ErrNotFound), errors.Is(err, store.ErrNotFound):
 		return status.Error(codes.NotFound, "session not found")
+	case errors.Is(err, owner.ErrInitialized):
+		return status.Error(codes.AlreadyExists, err.Error())
+	case errors.Is(err, owner.ErrDisplaced):
+		return status.Error(codes.Aborted, err.Error())
 	case errors.Is(err, owner.ErrFull):
 		return status.Error(codes.ResourceExhausted, err.Error())
 	case errors.Is(err, owner.ErrGone):

@@ -51,7 +51,7 @@ type issuerKeys struct {
 
 // VerifySignature implements oidc.KeySet. It fails with errNoKeys, or for a token that is not genuine.
 func (k *issuerKeys) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	signed, err := jose.ParseSigned(token, asymmetric)
+	signed, err := jose.ParseSignedCompact(token, asymmetric)
 	if err != nil || len(signed.Signatures) != 1 {
 		return nil, errors.New("the token is not signed as it must be")
 	}

@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"encoding/json"
+	"slices"
 
 	"erlmcp.dev/shared/jsonrpc"
 )
@@ -33,7 +34,7 @@ func headerParams(schema json.RawMessage, path []string) []HeaderParam {
 	var params []HeaderParam
 	for _, key := range properties.Keys() {
 		property := properties.Get(key)
-		at := append(path[:len(path):len(path)], key)
+		at := append(slices.Clone(path), key)
 		if header, ok := jsonrpc.GetString(property, "x-mcp-header"); ok {
 			kind, _ := jsonrpc.GetString(property, "type")
 			params = append(params, HeaderParam{Header: header, Path: at, Type: kind})

@@ -33,5 +33,5 @@ func LogTo(logger *slog.Logger) {
 type libraryLog struct{ logger *slog.Logger }
 
 func (l libraryLog) Printf(ctx context.Context, format string, args ...any) {
-	l.logger.WarnContext(ctx, fmt.Sprintf(format, args...), "library", "redis")
+	l.logger.WarnContext(ctx, "the Redis library says", "text", fmt.Sprintf(format, args...))
 }

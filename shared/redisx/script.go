@@ -2,6 +2,7 @@ package redisx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -30,7 +31,7 @@ func (s *Script) Run(ctx context.Context, client redis.UniversalClient, keys []s
 		return nil, err
 	}
 	reply, err := s.script.Run(ctx, client, keys, args...).Result()
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, fmt.Errorf("run script %s in Redis: %w", s.name, err)
 	}
 	return reply, nil
@@ -68,7 +69,7 @@ func (s *Script) RunAll(ctx context.Context, client redis.UniversalClient, calls
 		switch {
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
 			value, err = s.Run(ctx, client, calls[i].Keys, calls[i].Args...)
-		case err == redis.Nil:
+		case errors.Is(err, redis.Nil):
 			err = nil
 		case err != nil:
 			err = fmt.Errorf("run script %s in Redis: %w", s.name, err)

@@ -153,10 +153,10 @@ func TestMetadataTravelsBothWays(t *testing.T) {
 		for err == nil {
 			_, err = stream.Recv()
 		}
-		if err != io.EOF || !slices.Equal(stream.Trailer()["bye"], []string{"1"}) {
+		if !errors.Is(err, io.EOF) || !slices.Equal(stream.Trailer()["bye"], []string{"1"}) {
 			t.Errorf("a stream's end: %v, %v", stream.Trailer(), err)
 		}
-		if _, err := stream.Recv(); err != io.EOF {
+		if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 			t.Errorf("after the end: %v", err)
 		}
 	})

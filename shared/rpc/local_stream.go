@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 
@@ -173,7 +174,7 @@ func (s *localClientStream) RecvMsg(m any) error {
 	switch _, err := s.receive(); {
 	case err == nil:
 		return status.Error(codes.Internal, "the method sent more than its one message")
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return err
 	}
 	return moveMessage(m, message)

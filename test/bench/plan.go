@@ -61,14 +61,18 @@ func (p Plan) Run(ctx context.Context, say func(string)) ([]Measurement, error) 
 
 // measure gives the targets their turns, and begins each round with another one.
 func (p Plan) measure(ctx context.Context, kind Case, clients int) ([]Measurement, error) {
-	crews := make([]*crew, len(p.Targets))
+	crews := make([]*crew, 0, len(p.Targets))
+	defer func() {
+		for _, c := range crews {
+			c.close()
+		}
+	}()
 	for i, target := range p.Targets {
 		c, err := assemble(ctx, target, kind, clients, uint64(i))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", target.Name, err)
 		}
-		defer c.close()
-		crews[i] = c
+		crews = append(crews, c)
 	}
 	for round := range p.Rounds + 1 {
 		for i := range crews {

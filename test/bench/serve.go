@@ -24,12 +24,20 @@ func Serve(ctx context.Context, address, metricsAddress string, h http.Handler) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 2)
+	listeners := map[net.Listener]http.Handler{}
+	defer func() { // where the other one can't listen
+		for l := range listeners {
+			_ = l.Close()
+		}
+	}()
 	for at, handler := range map[string]http.Handler{address: h, metricsAddress: counts} {
 		listener, err := net.Listen("tcp4", at)
 		if err != nil {
 			return err
 		}
-		defer listener.Close() // where the other one can't listen
+		listeners[listener] = handler
+	}
+	for listener, handler := range listeners {
 		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 		context.AfterFunc(ctx, func() { _ = server.Close() })
 		go func() { ended <- server.Serve(listener) }()
@@ -37,7 +45,7 @@ func Serve(ctx context.Context, address, metricsAddress string, h http.Handler) 
 	err := <-ended
 	asked := ctx.Err() != nil
 	cancel()
-	<-ended
+	_ = <-ended // the first one says why
 	if asked {
 		return nil
 	}

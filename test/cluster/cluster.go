@@ -45,7 +45,7 @@ func StartCluster(ctx context.Context, e Erlmcp, layout Layout) (*Cluster, error
 	}
 	c := &Cluster{Sessions: make([]*Node, layout.Sessions), Gateways: make([]*Node, layout.Gateways)}
 	if err := c.start(ctx, e); err != nil {
-		c.Stop(context.WithoutCancel(ctx))
+		_ = c.Stop(context.WithoutCancel(ctx)) // the start's error says more
 		return nil, fmt.Errorf("start a cluster: %w", err)
 	}
 	return c, nil

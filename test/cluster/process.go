@@ -118,7 +118,7 @@ func (p *Process) becomeReady(ctx context.Context) error {
 		case <-retry.C:
 		case <-p.exited:
 			retry.Stop()
-			return fmt.Errorf("it ended before it was ready: %v", p.err)
+			return fmt.Errorf("it ended before it was ready: %w", p.err)
 		case <-ctx.Done():
 			retry.Stop()
 			return fmt.Errorf("it did not become ready: %w (last: %w)", ctx.Err(), last)

@@ -75,14 +75,14 @@ func (s *Suite) Run(ctx context.Context, set Set, url, out string) (Result, erro
 	// Failed checks make the exit code 1; whether the run was whole is told by its summary.
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || !bytes.Contains(said, []byte("=== SUMMARY ===")) {
-		return Result{}, fmt.Errorf("run %q: the suite did not get to its end (%v); it said:\n%s", set.Name, err, tail(said))
+		return Result{}, fmt.Errorf("run %q: the suite did not get to its end (%w); it said:\n%s", set.Name, err, tail(said))
 	}
 	result, err := read(set.Name, dir)
 	if err != nil {
 		return Result{}, fmt.Errorf("run %q: %w", set.Name, err)
 	}
 	if _, failed, _, _, _ := result.Count(); exit != nil && failed == 0 {
-		return Result{}, fmt.Errorf("run %q: the suite reports failure (%v), and no check of it failed; it said:\n%s", set.Name, exit, tail(said))
+		return Result{}, fmt.Errorf("run %q: the suite reports failure (%w), and no check of it failed; it said:\n%s", set.Name, exit, tail(said))
 	}
 	return result, nil
 }

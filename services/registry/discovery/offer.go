@@ -47,7 +47,7 @@ func check(o *registryv1.Offer) error {
 			case key == "":
 				return fmt.Errorf("it offers a %s without a name", list.what)
 			case len(key) > list.most:
-				return fmt.Errorf("it offers a %s whose name is longer than %d bytes: %q...", list.what, list.most, key[:40])
+				return fmt.Errorf("it offers a %s whose name is longer than %d bytes: it begins with %q", list.what, list.most, key[:40])
 			case !utf8.ValidString(key) || strings.Contains(key, "\x00"):
 				return fmt.Errorf("it offers a %s whose name is no proper text: %q", list.what, key)
 			}

@@ -25,6 +25,9 @@ func (s *stream) exported(e event) Event {
 	return Event{ID: s.name + ":" + strconv.FormatUint(e.seq, 10), Message: e.message}
 }
 
+// ErrDisplaced: another reader took the stream over.
+var ErrDisplaced = errors.New("another reader took the stream over")
+
 // ErrGone: events behind the named one are no longer kept, or the id is none of this session's.
 var ErrGone = errors.New("the events behind this one are no longer kept")
 
@@ -104,12 +107,15 @@ func (s *session) put(c *call, message []byte) {
 }
 
 // follow passes a stream's events to send until it ends, ctx ends or another reader takes over. Events up to
-// seq were had before.
+// seq were had before. ErrDisplaced.
 func (s *session) follow(ctx context.Context, st *stream, r *reader, seq uint64, send func(Event) error) error {
 	defer r.detach()
 	for {
 		events := r.next(ctx)
 		if len(events) == 0 {
+			if r.displaced() {
+				return ErrDisplaced
+			}
 			return nil
 		}
 		for _, e := range events {

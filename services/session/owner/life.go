@@ -140,7 +140,7 @@ func (o *Owner) CatalogChanged(before, now *catalog.Catalog) {
 			changed[view] = lists
 		}
 		for i, is := range lists {
-			if is {
+			if is && s.client.Load().Version != "" {
 				standingEmitter{s}.emit(jsonrpc.Request(nil, catalog.ChangeMethods[i], nil), false)
 			}
 		}
@@ -164,7 +164,7 @@ func (s *session) forget(server string) {
 	}
 }
 
-// endings numbers the sessions that ended or moved, and tells those who watch.
+// endings numbers the sessions that ended or moved or whose facts changed, and tells those who watch.
 type endings struct {
 	mu       sync.Mutex
 	number   uint64

@@ -137,7 +137,9 @@ func (o *Owner) Open(ctx context.Context, record store.Record) (Facts, error) {
 }
 
 func (o *Owner) facts(s *session) Facts {
-	return Facts{Record: s.record, Owner: o.config.Node, Epoch: s.epoch, Mark: o.endings.mark()}
+	record, c := s.record, s.client.Load()
+	record.Version, record.Capabilities, record.ClientInfo = c.Version, c.Capabilities, c.Info
+	return Facts{Record: record, Owner: o.config.Node, Epoch: s.epoch, Mark: o.endings.mark()}
 }
 
 // Locate says who owns a session: this process, another one that lives, or this process from now on. ErrNotFound.
@@ -224,19 +226,19 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 
 func movedTo(held store.Session) *MovedError {
 	return &MovedError{Facts{
-		Record: held.Record,
+		Record: Told(held.Record),
 		Owner:  store.Node{Name: held.Owner.Node, Address: held.Owner.Address},
 		Epoch:  held.Owner.Epoch,
 	}}
 }
 
 // Request carries out a request of a session's client.
-func (o *Owner) Request(ctx context.Context, id string, m *jsonrpc.Message, server string, resumable bool, send func(Event) error) error {
+func (o *Owner) Request(ctx context.Context, id string, m *jsonrpc.Message, server string, kind StreamKind, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
-	return s.request(ctx, m, server, resumable, send)
+	return s.request(ctx, m, server, kind, send)
 }
 
 // Deliver takes a notification or response of a session's client.
@@ -249,7 +251,7 @@ func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) erro
 	return nil
 }
 
-// Listen passes on a session's standing stream or the rest of one of its streams. ErrGone.
+// Listen passes on a session's standing stream or the rest of one of its streams: ErrGone, ErrDisplaced.
 func (o *Owner) Listen(ctx context.Context, id, after string, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {

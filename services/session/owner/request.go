@@ -20,13 +20,52 @@ const quick = 100 * time.Millisecond
 
 // request carries out a request of the client and passes what belongs to it to send, the answer last. When ctx
 // ends, only the passing on does: the work goes on, and its events can be had by listen.
-func (s *session) request(ctx context.Context, m *jsonrpc.Message, server string, resumable bool, send func(Event) error) error {
+func (s *session) request(ctx context.Context, m *jsonrpc.Message, server string, kind StreamKind, send func(Event) error) error {
 	s.touch()
-	c, refused := s.begin(m, server, resumable)
+	c, refused := s.begin(m, server, kind == StreamResumable)
 	if refused != nil {
 		return send(Event{Message: jsonrpc.ErrorResponse(m.ID, refused.JSON())})
 	}
-	return s.follow(ctx, c.stream, c.stream.attach(), 0, send)
+	err := s.follow(ctx, c.stream, c.stream.attach(), 0, send)
+	if errors.Is(err, ErrDisplaced) {
+		err = nil // resumed elsewhere
+	}
+	if kind == StreamFallsBack && (err != nil || ctx.Err() != nil) {
+		s.fallBack(c)
+	}
+	return err
+}
+
+// StreamKind says what becomes of a request's stream when it breaks.
+type StreamKind int
+
+// Kinds of streams.
+const (
+	// StreamOnce: what is still to come is lost.
+	StreamOnce StreamKind = iota
+	// StreamResumable: it can be had by Listen.
+	StreamResumable
+	// StreamFallsBack: it goes to the standing stream, as far as that has room.
+	StreamFallsBack
+)
+
+// fallBack passes what is still to come of a call to the standing stream.
+func (s *session) fallBack(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.tasks.Go(func() {
+		_ = s.follow(s.ctx, c.stream, c.stream.attach(), 0, func(e Event) error {
+			if s.standing.full() {
+				s.owner.log.Warn("an answer was dropped: its client went away, and too many wait for it", "session", s.record.ID)
+				return nil
+			}
+			s.standing.put(event{message: e.Message})
+			return nil
+		})
+	})
 }
 
 // begin starts a call. Its message must not be kept by the caller.
@@ -68,7 +107,7 @@ func (s *session) run(ctx context.Context, c *call, m *jsonrpc.Message) {
 	delete(s.calls, string(c.id))
 	s.mu.Unlock()
 	switch {
-	case context.Cause(ctx) == errCancelled:
+	case errors.Is(context.Cause(ctx), errCancelled):
 	case reply.Error != nil:
 		s.put(c, jsonrpc.ErrorResponse(c.id, reply.Error))
 	default:
@@ -153,7 +192,7 @@ func (s *session) callModern(ctx context.Context, end End, from heard, method st
 	s.mu.Lock()
 	level := s.level
 	s.mu.Unlock()
-	params = era.RequestToModern(params, era.Client{Capabilities: s.record.Capabilities, Info: s.record.ClientInfo, LogLevel: level})
+	params = era.RequestToModern(params, era.Client{Capabilities: s.client.Load().Capabilities, Info: s.client.Load().Info, LogLevel: level})
 	for range maxRounds {
 		reply, err := end.Call(ctx, upstream.Request{Method: method, Params: params}, from)
 		if err != nil {
@@ -187,7 +226,7 @@ func (s *session) gather(ctx context.Context, from heard, requests json.RawMessa
 	for _, key := range wanted.Keys() {
 		request := wanted.Get(key)
 		method, _ := jsonrpc.GetString(request, "method")
-		if need := capabilityFor(method); need == "" || jsonrpc.Get(s.record.Capabilities, need) == nil {
+		if need := capabilityFor(method); need == "" || jsonrpc.Get(s.client.Load().Capabilities, need) == nil {
 			return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs %q of the client, which it can't do", method)
 		}
 		result, err := from.Request(ctx, method, jsonrpc.Get(request, "params"))
@@ -234,12 +273,13 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 	if server == nil {
 		return End{}, upstream.ErrClosed
 	}
+	client := s.client.Load()
 	end, err := s.owner.config.Opener.Open(ctx, server, EndClient{
 		Principal:    s.record.Principal,
 		Legacy:       true,
-		Version:      s.record.Version,
-		Capabilities: s.record.Capabilities,
-		Info:         s.record.ClientInfo,
+		Version:      client.Version,
+		Capabilities: client.Capabilities,
+		Info:         client.Info,
 		Listener:     standingListener{s, name},
 	})
 	if err != nil {

@@ -24,6 +24,7 @@ type session struct {
 	used   atomic.Int64   // Unix nanoseconds
 
 	standing *stream
+	client   atomic.Pointer[Client]
 
 	mu       sync.Mutex
 	closed   bool
@@ -68,6 +69,7 @@ func newSession(o *Owner, record store.Record, epoch uint64) *session {
 		slots:    map[string]*slot{},
 		subs:     map[string]*resource{},
 	}
+	s.client.Store(clientOf(record))
 	s.restore()
 	s.touch()
 	return s

@@ -39,7 +39,37 @@ func newStream(name string) *stream {
 func (s *stream) full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.crowded()
+}
+
+// crowded is full with mu held.
+func (s *stream) crowded() bool {
 	return len(s.events) >= maxStreamEvents || s.bytes >= maxStreamBytes
+}
+
+// post appends an event once the stream is not full. It fails when ctx or the stream ends before.
+func (s *stream) post(ctx context.Context, e event) error {
+	for {
+		s.mu.Lock()
+		if s.ended {
+			s.mu.Unlock()
+			return ErrStopped
+		}
+		if !s.crowded() {
+			s.events = append(s.events, e)
+			s.bytes += len(e.message)
+			s.signal()
+			s.mu.Unlock()
+			return nil
+		}
+		wake := s.wake
+		s.mu.Unlock()
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // put appends an event.
@@ -103,10 +133,14 @@ func (r *reader) next(ctx context.Context) []event {
 			s.mu.Unlock()
 			return nil
 		}
+		full := r.had > 0 && s.crowded()
 		for ; r.had > 0; r.had-- {
 			s.bytes -= len(s.events[0].message)
 			s.events[0] = event{}
 			s.events = s.events[1:]
+		}
+		if full {
+			s.signal() // there is room again
 		}
 		if len(s.events) > 0 || s.ended {
 			events := append([]event(nil), s.events...)
@@ -122,6 +156,13 @@ func (r *reader) next(ctx context.Context) []event {
 			return nil
 		}
 	}
+}
+
+// displaced reports whether another reader took over.
+func (r *reader) displaced() bool {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	return r.stream.reader != nil && r.stream.reader != r
 }
 
 // detach ends the reader.

@@ -137,7 +137,7 @@ func (s *session) listenModern(ctx context.Context, sl *slot, uri string) {
 	params.Set("notifications", notifications.JSON())
 	request := upstream.Request{
 		Method: mcp.MethodListen,
-		Params: era.RequestToModern(params.JSON(), era.Client{Capabilities: s.record.Capabilities, Info: s.record.ClientInfo}),
+		Params: era.RequestToModern(params.JSON(), era.Client{Capabilities: s.client.Load().Capabilities, Info: s.client.Load().Info}),
 	}
 	wait := 100 * time.Millisecond
 	for ctx.Err() == nil {

@@ -96,7 +96,7 @@ func (l *lister) all(ctx context.Context, method, member, key string) ([]*regist
 		jsonrpc.Elements(page, func(e []byte) bool {
 			name, ok := jsonrpc.GetString(e, key)
 			if !ok || name == "" || seen[name] {
-				l.client.log().Warn("an item is left out: its "+key+" is missing or stands twice", "method", method, key, name)
+				l.client.log().Warn("an item is left out: its key is missing or stands twice", "method", method, "key", key, "value", name)
 				return true
 			}
 			seen[name] = true

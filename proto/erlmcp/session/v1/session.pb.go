@@ -78,7 +78,7 @@ type SessionFacts struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	Principal *Principal             `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
-	// Negotiated revision, such as "2025-11-25".
+	// Negotiated revision, such as "2025-11-25"; empty until the client's initialize came.
 	ProtocolVersion string `protobuf:"bytes,3,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
 	// The view that the session was opened on; empty for all servers.
 	View string `protobuf:"bytes,4,opt,name=view,proto3" json:"view,omitempty"`
@@ -188,11 +188,12 @@ func (x *SessionFacts) GetMark() uint64 {
 }
 
 type OpenSessionRequest struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Principal          *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
-	ProtocolVersion    string                 `protobuf:"bytes,2,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
-	View               string                 `protobuf:"bytes,3,opt,name=view,proto3" json:"view,omitempty"`
-	ClientCapabilities []byte                 `protobuf:"bytes,4,opt,name=client_capabilities,json=clientCapabilities,proto3" json:"client_capabilities,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Principal *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	// Empty where the client's initialize is still to come.
+	ProtocolVersion    string `protobuf:"bytes,2,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
+	View               string `protobuf:"bytes,3,opt,name=view,proto3" json:"view,omitempty"`
+	ClientCapabilities []byte `protobuf:"bytes,4,opt,name=client_capabilities,json=clientCapabilities,proto3" json:"client_capabilities,omitempty"`
 	// JSON of the client's Implementation object.
 	ClientInfo    []byte `protobuf:"bytes,5,opt,name=client_info,json=clientInfo,proto3" json:"client_info,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -308,6 +309,119 @@ func (x *OpenSessionResponse) GetFacts() *SessionFacts {
 	return nil
 }
 
+type InitializeSessionRequest struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	SessionId          string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	ProtocolVersion    string                 `protobuf:"bytes,2,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
+	ClientCapabilities []byte                 `protobuf:"bytes,3,opt,name=client_capabilities,json=clientCapabilities,proto3" json:"client_capabilities,omitempty"`
+	// JSON of the client's Implementation object.
+	ClientInfo    []byte `protobuf:"bytes,4,opt,name=client_info,json=clientInfo,proto3" json:"client_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InitializeSessionRequest) Reset() {
+	*x = InitializeSessionRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InitializeSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InitializeSessionRequest) ProtoMessage() {}
+
+func (x *InitializeSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InitializeSessionRequest.ProtoReflect.Descriptor instead.
+func (*InitializeSessionRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *InitializeSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *InitializeSessionRequest) GetProtocolVersion() string {
+	if x != nil {
+		return x.ProtocolVersion
+	}
+	return ""
+}
+
+func (x *InitializeSessionRequest) GetClientCapabilities() []byte {
+	if x != nil {
+		return x.ClientCapabilities
+	}
+	return nil
+}
+
+func (x *InitializeSessionRequest) GetClientInfo() []byte {
+	if x != nil {
+		return x.ClientInfo
+	}
+	return nil
+}
+
+type InitializeSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Facts         *SessionFacts          `protobuf:"bytes,1,opt,name=facts,proto3" json:"facts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InitializeSessionResponse) Reset() {
+	*x = InitializeSessionResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InitializeSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InitializeSessionResponse) ProtoMessage() {}
+
+func (x *InitializeSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InitializeSessionResponse.ProtoReflect.Descriptor instead.
+func (*InitializeSessionResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *InitializeSessionResponse) GetFacts() *SessionFacts {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
 type LocateSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -317,7 +431,7 @@ type LocateSessionRequest struct {
 
 func (x *LocateSessionRequest) Reset() {
 	*x = LocateSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[4]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +443,7 @@ func (x *LocateSessionRequest) String() string {
 func (*LocateSessionRequest) ProtoMessage() {}
 
 func (x *LocateSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[4]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +456,7 @@ func (x *LocateSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateSessionRequest.ProtoReflect.Descriptor instead.
 func (*LocateSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LocateSessionRequest) GetSessionId() string {
@@ -361,7 +475,7 @@ type LocateSessionResponse struct {
 
 func (x *LocateSessionResponse) Reset() {
 	*x = LocateSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[5]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -373,7 +487,7 @@ func (x *LocateSessionResponse) String() string {
 func (*LocateSessionResponse) ProtoMessage() {}
 
 func (x *LocateSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[5]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -386,7 +500,7 @@ func (x *LocateSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateSessionResponse.ProtoReflect.Descriptor instead.
 func (*LocateSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LocateSessionResponse) GetFacts() *SessionFacts {
@@ -404,7 +518,7 @@ type WatchSessionsRequest struct {
 
 func (x *WatchSessionsRequest) Reset() {
 	*x = WatchSessionsRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[6]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +530,7 @@ func (x *WatchSessionsRequest) String() string {
 func (*WatchSessionsRequest) ProtoMessage() {}
 
 func (x *WatchSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[6]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,14 +543,14 @@ func (x *WatchSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 type WatchSessionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Grows by one with each session that ends or moves.
+	// Grows by one with each session that ends or moves, or whose facts change.
 	Mark uint64 `protobuf:"varint,1,opt,name=mark,proto3" json:"mark,omitempty"`
-	// The session that ended or moved; empty in the first message.
+	// That session; empty in the first message.
 	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -444,7 +558,7 @@ type WatchSessionsResponse struct {
 
 func (x *WatchSessionsResponse) Reset() {
 	*x = WatchSessionsResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[7]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +570,7 @@ func (x *WatchSessionsResponse) String() string {
 func (*WatchSessionsResponse) ProtoMessage() {}
 
 func (x *WatchSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[7]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +583,7 @@ func (x *WatchSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchSessionsResponse) GetMark() uint64 {
@@ -499,7 +613,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[8]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +625,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[8]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +638,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Event) GetId() string {
@@ -549,14 +663,17 @@ type SendRequest struct {
 	// The server a request goes to; empty for what the session itself answers.
 	Server string `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
 	// The client can resume this request's stream, so keep its events.
-	Resumable     bool `protobuf:"varint,4,opt,name=resumable,proto3" json:"resumable,omitempty"`
+	Resumable bool `protobuf:"varint,4,opt,name=resumable,proto3" json:"resumable,omitempty"`
+	// The client can come back to its session but not to this stream: should it break, what is still to come
+	// goes to the standing stream, as far as that has room.
+	FallBack      bool `protobuf:"varint,5,opt,name=fall_back,json=fallBack,proto3" json:"fall_back,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendRequest) Reset() {
 	*x = SendRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[9]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +685,7 @@ func (x *SendRequest) String() string {
 func (*SendRequest) ProtoMessage() {}
 
 func (x *SendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[9]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +698,7 @@ func (x *SendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendRequest.ProtoReflect.Descriptor instead.
 func (*SendRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SendRequest) GetSessionId() string {
@@ -612,6 +729,13 @@ func (x *SendRequest) GetResumable() bool {
 	return false
 }
 
+func (x *SendRequest) GetFallBack() bool {
+	if x != nil {
+		return x.FallBack
+	}
+	return false
+}
+
 type SendResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
@@ -621,7 +745,7 @@ type SendResponse struct {
 
 func (x *SendResponse) Reset() {
 	*x = SendResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[10]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +757,7 @@ func (x *SendResponse) String() string {
 func (*SendResponse) ProtoMessage() {}
 
 func (x *SendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[10]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +770,7 @@ func (x *SendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResponse.ProtoReflect.Descriptor instead.
 func (*SendResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SendResponse) GetEvent() *Event {
@@ -667,7 +791,7 @@ type ListenRequest struct {
 
 func (x *ListenRequest) Reset() {
 	*x = ListenRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[11]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +803,7 @@ func (x *ListenRequest) String() string {
 func (*ListenRequest) ProtoMessage() {}
 
 func (x *ListenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[11]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +816,7 @@ func (x *ListenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenRequest.ProtoReflect.Descriptor instead.
 func (*ListenRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListenRequest) GetSessionId() string {
@@ -718,7 +842,7 @@ type ListenResponse struct {
 
 func (x *ListenResponse) Reset() {
 	*x = ListenResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[12]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +854,7 @@ func (x *ListenResponse) String() string {
 func (*ListenResponse) ProtoMessage() {}
 
 func (x *ListenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[12]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +867,7 @@ func (x *ListenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenResponse.ProtoReflect.Descriptor instead.
 func (*ListenResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListenResponse) GetEvent() *Event {
@@ -751,6 +875,95 @@ func (x *ListenResponse) GetEvent() *Event {
 		return x.Event
 	}
 	return nil
+}
+
+type PostRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// A JSON-RPC message.
+	Message       []byte `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostRequest) Reset() {
+	*x = PostRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostRequest) ProtoMessage() {}
+
+func (x *PostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostRequest.ProtoReflect.Descriptor instead.
+func (*PostRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PostRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *PostRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type PostResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostResponse) Reset() {
+	*x = PostResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostResponse) ProtoMessage() {}
+
+func (x *PostResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostResponse.ProtoReflect.Descriptor instead.
+func (*PostResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 type CloseSessionRequest struct {
@@ -762,7 +975,7 @@ type CloseSessionRequest struct {
 
 func (x *CloseSessionRequest) Reset() {
 	*x = CloseSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +987,7 @@ func (x *CloseSessionRequest) String() string {
 func (*CloseSessionRequest) ProtoMessage() {}
 
 func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +1000,7 @@ func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CloseSessionRequest) GetSessionId() string {
@@ -805,7 +1018,7 @@ type CloseSessionResponse struct {
 
 func (x *CloseSessionResponse) Reset() {
 	*x = CloseSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +1030,7 @@ func (x *CloseSessionResponse) String() string {
 func (*CloseSessionResponse) ProtoMessage() {}
 
 func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +1043,7 @@ func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 // Session describes a session to operators.
@@ -855,7 +1068,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +1080,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +1093,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Session) GetSessionId() string {
@@ -962,7 +1175,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1187,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1200,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetSessionRequest) GetSessionId() string {
@@ -1006,7 +1219,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1231,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1244,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -1052,7 +1265,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1277,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1290,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListSessionsRequest) GetPageSize() uint32 {
@@ -1105,7 +1318,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1330,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1343,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -1161,7 +1374,7 @@ type CallRequest struct {
 
 func (x *CallRequest) Reset() {
 	*x = CallRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1386,7 @@ func (x *CallRequest) String() string {
 func (*CallRequest) ProtoMessage() {}
 
 func (x *CallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1399,7 @@ func (x *CallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
 func (*CallRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CallRequest) GetPrincipal() *Principal {
@@ -1231,7 +1444,7 @@ type CallResponse struct {
 
 func (x *CallResponse) Reset() {
 	*x = CallResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1456,7 @@ func (x *CallResponse) String() string {
 func (*CallResponse) ProtoMessage() {}
 
 func (x *CallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1469,7 @@ func (x *CallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResponse.ProtoReflect.Descriptor instead.
 func (*CallResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CallResponse) GetMessage() []byte {
@@ -1289,7 +1502,7 @@ type DescribeServerRequest struct {
 
 func (x *DescribeServerRequest) Reset() {
 	*x = DescribeServerRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1514,7 @@ func (x *DescribeServerRequest) String() string {
 func (*DescribeServerRequest) ProtoMessage() {}
 
 func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1527,7 @@ func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerRequest.ProtoReflect.Descriptor instead.
 func (*DescribeServerRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DescribeServerRequest) GetServer() *v1.Server {
@@ -1333,7 +1546,7 @@ type DescribeServerResponse struct {
 
 func (x *DescribeServerResponse) Reset() {
 	*x = DescribeServerResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1558,7 @@ func (x *DescribeServerResponse) String() string {
 func (*DescribeServerResponse) ProtoMessage() {}
 
 func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1571,7 @@ func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerResponse.ProtoReflect.Descriptor instead.
 func (*DescribeServerResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DescribeServerResponse) GetOffer() *v1.Offer {
@@ -1385,15 +1598,24 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x05owner\x18\x06 \x01(\tR\x05owner\x12\x18\n" +
 	"\aaddress\x18\a \x01(\tR\aaddress\x12\x14\n" +
 	"\x05epoch\x18\b \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04mark\x18\t \x01(\x04R\x04mark\"\xf2\x01\n" +
+	"\x04mark\x18\t \x01(\x04R\x04mark\"\xe9\x01\n" +
 	"\x12OpenSessionRequest\x12B\n" +
-	"\tprincipal\x18\x01 \x01(\v2\x1c.erlmcp.session.v1.PrincipalB\x06\xbaH\x03\xc8\x01\x01R\tprincipal\x122\n" +
-	"\x10protocol_version\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x0fprotocolVersion\x12\x12\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1c.erlmcp.session.v1.PrincipalB\x06\xbaH\x03\xc8\x01\x01R\tprincipal\x12)\n" +
+	"\x10protocol_version\x18\x02 \x01(\tR\x0fprotocolVersion\x12\x12\n" +
 	"\x04view\x18\x03 \x01(\tR\x04view\x12/\n" +
 	"\x13client_capabilities\x18\x04 \x01(\fR\x12clientCapabilities\x12\x1f\n" +
 	"\vclient_info\x18\x05 \x01(\fR\n" +
 	"clientInfo\"L\n" +
 	"\x13OpenSessionResponse\x125\n" +
+	"\x05facts\x18\x01 \x01(\v2\x1f.erlmcp.session.v1.SessionFactsR\x05facts\"\xc9\x01\n" +
+	"\x18InitializeSessionRequest\x12'\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x122\n" +
+	"\x10protocol_version\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x0fprotocolVersion\x12/\n" +
+	"\x13client_capabilities\x18\x03 \x01(\fR\x12clientCapabilities\x12\x1f\n" +
+	"\vclient_info\x18\x04 \x01(\fR\n" +
+	"clientInfo\"R\n" +
+	"\x19InitializeSessionResponse\x125\n" +
 	"\x05facts\x18\x01 \x01(\v2\x1f.erlmcp.session.v1.SessionFactsR\x05facts\"?\n" +
 	"\x14LocateSessionRequest\x12'\n" +
 	"\n" +
@@ -1407,13 +1629,14 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\"1\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\fR\amessage\"\x8f\x01\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\"\xac\x01\n" +
 	"\vSendRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
 	"\amessage\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x10\x02R\amessage\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\tR\x06server\x12\x1c\n" +
-	"\tresumable\x18\x04 \x01(\bR\tresumable\">\n" +
+	"\tresumable\x18\x04 \x01(\bR\tresumable\x12\x1b\n" +
+	"\tfall_back\x18\x05 \x01(\bR\bfallBack\">\n" +
 	"\fSendResponse\x12.\n" +
 	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"N\n" +
 	"\rListenRequest\x12'\n" +
@@ -1421,7 +1644,12 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\"@\n" +
 	"\x0eListenResponse\x12.\n" +
-	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\">\n" +
+	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"Y\n" +
+	"\vPostRequest\x12'\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
+	"\amessage\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x10\x02R\amessage\"\x0e\n" +
+	"\fPostResponse\">\n" +
 	"\x13CloseSessionRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x16\n" +
@@ -1464,13 +1692,15 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x15DescribeServerRequest\x12:\n" +
 	"\x06server\x18\x01 \x01(\v2\x1a.erlmcp.registry.v1.ServerB\x06\xbaH\x03\xc8\x01\x01R\x06server\"I\n" +
 	"\x16DescribeServerResponse\x12/\n" +
-	"\x05offer\x18\x01 \x01(\v2\x19.erlmcp.registry.v1.OfferR\x05offer2\x85\a\n" +
+	"\x05offer\x18\x01 \x01(\v2\x19.erlmcp.registry.v1.OfferR\x05offer2\xca\b\n" +
 	"\x0eSessionService\x12b\n" +
-	"\vOpenSession\x12%.erlmcp.session.v1.OpenSessionRequest\x1a&.erlmcp.session.v1.OpenSessionResponse\"\x04\x88\xe7\x18\x01\x12h\n" +
+	"\vOpenSession\x12%.erlmcp.session.v1.OpenSessionRequest\x1a&.erlmcp.session.v1.OpenSessionResponse\"\x04\x88\xe7\x18\x01\x12t\n" +
+	"\x11InitializeSession\x12+.erlmcp.session.v1.InitializeSessionRequest\x1a,.erlmcp.session.v1.InitializeSessionResponse\"\x04\x88\xe7\x18\x01\x12h\n" +
 	"\rLocateSession\x12'.erlmcp.session.v1.LocateSessionRequest\x1a(.erlmcp.session.v1.LocateSessionResponse\"\x04\x88\xe7\x18\x01\x12j\n" +
 	"\rWatchSessions\x12'.erlmcp.session.v1.WatchSessionsRequest\x1a(.erlmcp.session.v1.WatchSessionsResponse\"\x04\x88\xe7\x18\x010\x01\x12O\n" +
 	"\x04Send\x12\x1e.erlmcp.session.v1.SendRequest\x1a\x1f.erlmcp.session.v1.SendResponse\"\x04\x88\xe7\x18\x010\x01\x12U\n" +
-	"\x06Listen\x12 .erlmcp.session.v1.ListenRequest\x1a!.erlmcp.session.v1.ListenResponse\"\x04\x88\xe7\x18\x010\x01\x12\x8a\x01\n" +
+	"\x06Listen\x12 .erlmcp.session.v1.ListenRequest\x1a!.erlmcp.session.v1.ListenResponse\"\x04\x88\xe7\x18\x010\x01\x12M\n" +
+	"\x04Post\x12\x1e.erlmcp.session.v1.PostRequest\x1a\x1f.erlmcp.session.v1.PostResponse\"\x04\x88\xe7\x18\x01\x12\x8a\x01\n" +
 	"\fCloseSession\x12&.erlmcp.session.v1.CloseSessionRequest\x1a'.erlmcp.session.v1.CloseSessionResponse\")\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/api/v1/sessions/{session_id}\x12\x84\x01\n" +
 	"\n" +
 	"GetSession\x12$.erlmcp.session.v1.GetSessionRequest\x1a%.erlmcp.session.v1.GetSessionResponse\")\x88\xe7\x18\x03\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/sessions/{session_id}\x12}\n" +
@@ -1491,75 +1721,84 @@ func file_erlmcp_session_v1_session_proto_rawDescGZIP() []byte {
 	return file_erlmcp_session_v1_session_proto_rawDescData
 }
 
-var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_erlmcp_session_v1_session_proto_goTypes = []any{
-	(*Principal)(nil),              // 0: erlmcp.session.v1.Principal
-	(*SessionFacts)(nil),           // 1: erlmcp.session.v1.SessionFacts
-	(*OpenSessionRequest)(nil),     // 2: erlmcp.session.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),    // 3: erlmcp.session.v1.OpenSessionResponse
-	(*LocateSessionRequest)(nil),   // 4: erlmcp.session.v1.LocateSessionRequest
-	(*LocateSessionResponse)(nil),  // 5: erlmcp.session.v1.LocateSessionResponse
-	(*WatchSessionsRequest)(nil),   // 6: erlmcp.session.v1.WatchSessionsRequest
-	(*WatchSessionsResponse)(nil),  // 7: erlmcp.session.v1.WatchSessionsResponse
-	(*Event)(nil),                  // 8: erlmcp.session.v1.Event
-	(*SendRequest)(nil),            // 9: erlmcp.session.v1.SendRequest
-	(*SendResponse)(nil),           // 10: erlmcp.session.v1.SendResponse
-	(*ListenRequest)(nil),          // 11: erlmcp.session.v1.ListenRequest
-	(*ListenResponse)(nil),         // 12: erlmcp.session.v1.ListenResponse
-	(*CloseSessionRequest)(nil),    // 13: erlmcp.session.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),   // 14: erlmcp.session.v1.CloseSessionResponse
-	(*Session)(nil),                // 15: erlmcp.session.v1.Session
-	(*GetSessionRequest)(nil),      // 16: erlmcp.session.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),     // 17: erlmcp.session.v1.GetSessionResponse
-	(*ListSessionsRequest)(nil),    // 18: erlmcp.session.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),   // 19: erlmcp.session.v1.ListSessionsResponse
-	(*CallRequest)(nil),            // 20: erlmcp.session.v1.CallRequest
-	(*CallResponse)(nil),           // 21: erlmcp.session.v1.CallResponse
-	(*DescribeServerRequest)(nil),  // 22: erlmcp.session.v1.DescribeServerRequest
-	(*DescribeServerResponse)(nil), // 23: erlmcp.session.v1.DescribeServerResponse
-	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
-	(*v1.Server)(nil),              // 25: erlmcp.registry.v1.Server
-	(*v1.Offer)(nil),               // 26: erlmcp.registry.v1.Offer
+	(*Principal)(nil),                 // 0: erlmcp.session.v1.Principal
+	(*SessionFacts)(nil),              // 1: erlmcp.session.v1.SessionFacts
+	(*OpenSessionRequest)(nil),        // 2: erlmcp.session.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),       // 3: erlmcp.session.v1.OpenSessionResponse
+	(*InitializeSessionRequest)(nil),  // 4: erlmcp.session.v1.InitializeSessionRequest
+	(*InitializeSessionResponse)(nil), // 5: erlmcp.session.v1.InitializeSessionResponse
+	(*LocateSessionRequest)(nil),      // 6: erlmcp.session.v1.LocateSessionRequest
+	(*LocateSessionResponse)(nil),     // 7: erlmcp.session.v1.LocateSessionResponse
+	(*WatchSessionsRequest)(nil),      // 8: erlmcp.session.v1.WatchSessionsRequest
+	(*WatchSessionsResponse)(nil),     // 9: erlmcp.session.v1.WatchSessionsResponse
+	(*Event)(nil),                     // 10: erlmcp.session.v1.Event
+	(*SendRequest)(nil),               // 11: erlmcp.session.v1.SendRequest
+	(*SendResponse)(nil),              // 12: erlmcp.session.v1.SendResponse
+	(*ListenRequest)(nil),             // 13: erlmcp.session.v1.ListenRequest
+	(*ListenResponse)(nil),            // 14: erlmcp.session.v1.ListenResponse
+	(*PostRequest)(nil),               // 15: erlmcp.session.v1.PostRequest
+	(*PostResponse)(nil),              // 16: erlmcp.session.v1.PostResponse
+	(*CloseSessionRequest)(nil),       // 17: erlmcp.session.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),      // 18: erlmcp.session.v1.CloseSessionResponse
+	(*Session)(nil),                   // 19: erlmcp.session.v1.Session
+	(*GetSessionRequest)(nil),         // 20: erlmcp.session.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),        // 21: erlmcp.session.v1.GetSessionResponse
+	(*ListSessionsRequest)(nil),       // 22: erlmcp.session.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 23: erlmcp.session.v1.ListSessionsResponse
+	(*CallRequest)(nil),               // 24: erlmcp.session.v1.CallRequest
+	(*CallResponse)(nil),              // 25: erlmcp.session.v1.CallResponse
+	(*DescribeServerRequest)(nil),     // 26: erlmcp.session.v1.DescribeServerRequest
+	(*DescribeServerResponse)(nil),    // 27: erlmcp.session.v1.DescribeServerResponse
+	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*v1.Server)(nil),                 // 29: erlmcp.registry.v1.Server
+	(*v1.Offer)(nil),                  // 30: erlmcp.registry.v1.Offer
 }
 var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	0,  // 0: erlmcp.session.v1.SessionFacts.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 1: erlmcp.session.v1.OpenSessionRequest.principal:type_name -> erlmcp.session.v1.Principal
 	1,  // 2: erlmcp.session.v1.OpenSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
-	1,  // 3: erlmcp.session.v1.LocateSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
-	8,  // 4: erlmcp.session.v1.SendResponse.event:type_name -> erlmcp.session.v1.Event
-	8,  // 5: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
-	24, // 6: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	24, // 7: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
-	15, // 8: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
-	15, // 9: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
-	0,  // 10: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
-	25, // 11: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
-	26, // 12: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
-	2,  // 13: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
-	4,  // 14: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
-	6,  // 15: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
-	9,  // 16: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
-	11, // 17: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
-	13, // 18: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
-	16, // 19: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
-	18, // 20: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
-	20, // 21: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
-	22, // 22: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
-	3,  // 23: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
-	5,  // 24: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
-	7,  // 25: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
-	10, // 26: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
-	12, // 27: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
-	14, // 28: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
-	17, // 29: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
-	19, // 30: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
-	21, // 31: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
-	23, // 32: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
-	23, // [23:33] is the sub-list for method output_type
-	13, // [13:23] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	1,  // 3: erlmcp.session.v1.InitializeSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
+	1,  // 4: erlmcp.session.v1.LocateSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
+	10, // 5: erlmcp.session.v1.SendResponse.event:type_name -> erlmcp.session.v1.Event
+	10, // 6: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
+	28, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	28, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
+	19, // 9: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
+	19, // 10: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
+	0,  // 11: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
+	29, // 12: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
+	30, // 13: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
+	2,  // 14: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
+	4,  // 15: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
+	6,  // 16: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
+	8,  // 17: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
+	11, // 18: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
+	13, // 19: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
+	15, // 20: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
+	17, // 21: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
+	20, // 22: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
+	22, // 23: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
+	24, // 24: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
+	26, // 25: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
+	3,  // 26: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
+	5,  // 27: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
+	7,  // 28: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
+	9,  // 29: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
+	12, // 30: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
+	14, // 31: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
+	16, // 32: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
+	18, // 33: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
+	21, // 34: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
+	23, // 35: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
+	25, // 36: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
+	27, // 37: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
+	26, // [26:38] is the sub-list for method output_type
+	14, // [14:26] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_session_v1_session_proto_init() }
@@ -1573,7 +1812,7 @@ func file_erlmcp_session_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_session_v1_session_proto_rawDesc), len(file_erlmcp_session_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -19,14 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_OpenSession_FullMethodName   = "/erlmcp.session.v1.SessionService/OpenSession"
-	SessionService_LocateSession_FullMethodName = "/erlmcp.session.v1.SessionService/LocateSession"
-	SessionService_WatchSessions_FullMethodName = "/erlmcp.session.v1.SessionService/WatchSessions"
-	SessionService_Send_FullMethodName          = "/erlmcp.session.v1.SessionService/Send"
-	SessionService_Listen_FullMethodName        = "/erlmcp.session.v1.SessionService/Listen"
-	SessionService_CloseSession_FullMethodName  = "/erlmcp.session.v1.SessionService/CloseSession"
-	SessionService_GetSession_FullMethodName    = "/erlmcp.session.v1.SessionService/GetSession"
-	SessionService_ListSessions_FullMethodName  = "/erlmcp.session.v1.SessionService/ListSessions"
+	SessionService_OpenSession_FullMethodName       = "/erlmcp.session.v1.SessionService/OpenSession"
+	SessionService_InitializeSession_FullMethodName = "/erlmcp.session.v1.SessionService/InitializeSession"
+	SessionService_LocateSession_FullMethodName     = "/erlmcp.session.v1.SessionService/LocateSession"
+	SessionService_WatchSessions_FullMethodName     = "/erlmcp.session.v1.SessionService/WatchSessions"
+	SessionService_Send_FullMethodName              = "/erlmcp.session.v1.SessionService/Send"
+	SessionService_Listen_FullMethodName            = "/erlmcp.session.v1.SessionService/Listen"
+	SessionService_Post_FullMethodName              = "/erlmcp.session.v1.SessionService/Post"
+	SessionService_CloseSession_FullMethodName      = "/erlmcp.session.v1.SessionService/CloseSession"
+	SessionService_GetSession_FullMethodName        = "/erlmcp.session.v1.SessionService/GetSession"
+	SessionService_ListSessions_FullMethodName      = "/erlmcp.session.v1.SessionService/ListSessions"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -41,6 +43,9 @@ const (
 type SessionServiceClient interface {
 	// Opens a legacy client session that this owner owns. RESOURCE_EXHAUSTED beyond the limits.
 	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
+	// Completes a session that was opened without a revision, with what its client's initialize tells.
+	// ALREADY_EXISTS when it is complete.
+	InitializeSession(ctx context.Context, in *InitializeSessionRequest, opts ...grpc.CallOption) (*InitializeSessionResponse, error)
 	// Says who owns a session. An owner that is gone is replaced by the one that is asked.
 	LocateSession(ctx context.Context, in *LocateSessionRequest, opts ...grpc.CallOption) (*LocateSessionResponse, error)
 	// Tells of sessions of this owner that ended or moved, so that facts may be cached as long as this stream lives.
@@ -51,8 +56,11 @@ type SessionServiceClient interface {
 	// notification or response ends at once.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SendResponse], error)
 	// Follows the session's standing stream, or resumes any of its streams behind an event.
-	// OUT_OF_RANGE when events after it are no longer kept.
+	// OUT_OF_RANGE when events after it are no longer kept. ABORTED when another reader took the stream over.
 	Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenResponse], error)
+	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
+	// For transports whose answers come on another connection than the request. The message is not logged.
+	Post(ctx context.Context, in *PostRequest, opts ...grpc.CallOption) (*PostResponse, error)
 	// Ends a session and everything that it holds.
 	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
 	// One session, wherever it is owned.
@@ -73,6 +81,16 @@ func (c *sessionServiceClient) OpenSession(ctx context.Context, in *OpenSessionR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(OpenSessionResponse)
 	err := c.cc.Invoke(ctx, SessionService_OpenSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) InitializeSession(ctx context.Context, in *InitializeSessionRequest, opts ...grpc.CallOption) (*InitializeSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InitializeSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_InitializeSession_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +164,16 @@ func (c *sessionServiceClient) Listen(ctx context.Context, in *ListenRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_ListenClient = grpc.ServerStreamingClient[ListenResponse]
 
+func (c *sessionServiceClient) Post(ctx context.Context, in *PostRequest, opts ...grpc.CallOption) (*PostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PostResponse)
+	err := c.cc.Invoke(ctx, SessionService_Post_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CloseSessionResponse)
@@ -188,6 +216,9 @@ func (c *sessionServiceClient) ListSessions(ctx context.Context, in *ListSession
 type SessionServiceServer interface {
 	// Opens a legacy client session that this owner owns. RESOURCE_EXHAUSTED beyond the limits.
 	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
+	// Completes a session that was opened without a revision, with what its client's initialize tells.
+	// ALREADY_EXISTS when it is complete.
+	InitializeSession(context.Context, *InitializeSessionRequest) (*InitializeSessionResponse, error)
 	// Says who owns a session. An owner that is gone is replaced by the one that is asked.
 	LocateSession(context.Context, *LocateSessionRequest) (*LocateSessionResponse, error)
 	// Tells of sessions of this owner that ended or moved, so that facts may be cached as long as this stream lives.
@@ -198,8 +229,11 @@ type SessionServiceServer interface {
 	// notification or response ends at once.
 	Send(*SendRequest, grpc.ServerStreamingServer[SendResponse]) error
 	// Follows the session's standing stream, or resumes any of its streams behind an event.
-	// OUT_OF_RANGE when events after it are no longer kept.
+	// OUT_OF_RANGE when events after it are no longer kept. ABORTED when another reader took the stream over.
 	Listen(*ListenRequest, grpc.ServerStreamingServer[ListenResponse]) error
+	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
+	// For transports whose answers come on another connection than the request. The message is not logged.
+	Post(context.Context, *PostRequest) (*PostResponse, error)
 	// Ends a session and everything that it holds.
 	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
 	// One session, wherever it is owned.
@@ -219,6 +253,9 @@ type UnimplementedSessionServiceServer struct{}
 func (UnimplementedSessionServiceServer) OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
 }
+func (UnimplementedSessionServiceServer) InitializeSession(context.Context, *InitializeSessionRequest) (*InitializeSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InitializeSession not implemented")
+}
 func (UnimplementedSessionServiceServer) LocateSession(context.Context, *LocateSessionRequest) (*LocateSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LocateSession not implemented")
 }
@@ -230,6 +267,9 @@ func (UnimplementedSessionServiceServer) Send(*SendRequest, grpc.ServerStreaming
 }
 func (UnimplementedSessionServiceServer) Listen(*ListenRequest, grpc.ServerStreamingServer[ListenResponse]) error {
 	return status.Error(codes.Unimplemented, "method Listen not implemented")
+}
+func (UnimplementedSessionServiceServer) Post(context.Context, *PostRequest) (*PostResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Post not implemented")
 }
 func (UnimplementedSessionServiceServer) CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseSession not implemented")
@@ -275,6 +315,24 @@ func _SessionService_OpenSession_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SessionServiceServer).OpenSession(ctx, req.(*OpenSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_InitializeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InitializeSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).InitializeSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_InitializeSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).InitializeSession(ctx, req.(*InitializeSessionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -329,6 +387,24 @@ func _SessionService_Listen_Handler(srv interface{}, stream grpc.ServerStream) e
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_ListenServer = grpc.ServerStreamingServer[ListenResponse]
+
+func _SessionService_Post_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).Post(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_Post_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).Post(ctx, req.(*PostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _SessionService_CloseSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CloseSessionRequest)
@@ -396,8 +472,16 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SessionService_OpenSession_Handler,
 		},
 		{
+			MethodName: "InitializeSession",
+			Handler:    _SessionService_InitializeSession_Handler,
+		},
+		{
 			MethodName: "LocateSession",
 			Handler:    _SessionService_LocateSession_Handler,
+		},
+		{
+			MethodName: "Post",
+			Handler:    _SessionService_Post_Handler,
 		},
 		{
 			MethodName: "CloseSession",

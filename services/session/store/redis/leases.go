@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -99,7 +100,7 @@ func (s *Store) addresses(ctx context.Context, names []string) (map[string]strin
 func (s *Store) owned(ctx context.Context, owner store.Owner) (store.Owner, error) {
 	lease, err := s.client.Get(ctx, s.leaseKey(owner.Node)).Result()
 	switch {
-	case err == client.Nil:
+	case errors.Is(err, client.Nil):
 		return owner, nil
 	case err != nil:
 		return owner, fmt.Errorf("read the lease of node %s: %w", owner.Node, err)
