@@ -19,6 +19,7 @@ replace erlmcp.dev/cmd/erlmcp => ../cmd/erlmcp
 require (
 	erlmcp.dev/proto v0.0.0
 	erlmcp.dev/shared v0.0.0
+	github.com/coder/websocket v1.8.15
 	github.com/google/uuid v1.6.0
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0
 	google.golang.org/grpc v1.85.0

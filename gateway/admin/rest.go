@@ -72,24 +72,17 @@ func REST(services Services, g *guard.Guard) (http.Handler, error) {
 	}), nil
 }
 
-// asPrincipal calls a service on behalf of the request's principal. What the principal may do is asked here too:
-// inside one process there is nobody else to ask.
+// asPrincipal calls a service on behalf of the request's principal; the service asks whether that one may.
 type asPrincipal struct{ to grpc.ClientConnInterface }
 
 // Invoke implements grpc.ClientConnInterface.
 func (c asPrincipal) Invoke(ctx context.Context, method string, req, response any, options ...grpc.CallOption) error {
 	principal, _ := access.FromContext(ctx)
-	if err := rpc.Authorize(method, principal); err != nil {
-		return err
-	}
 	return c.to.Invoke(rpc.OnBehalf(ctx, principal), method, req, response, options...)
 }
 
 // NewStream implements grpc.ClientConnInterface.
 func (c asPrincipal) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	principal, _ := access.FromContext(ctx)
-	if err := rpc.Authorize(method, principal); err != nil {
-		return nil, err
-	}
 	return c.to.NewStream(rpc.OnBehalf(ctx, principal), d, method, options...)
 }

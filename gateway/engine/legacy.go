@@ -51,18 +51,10 @@ func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 	if !ok {
 		return nil, failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "no view or server is named %q", c.View))
 	}
-	asked, r := required(m.Params, "protocolVersion")
+	version, capabilities, r := readInitialize(m.Params)
 	if r != nil {
 		return nil, failure(m.ID, http.StatusOK, r.err)
 	}
-	capabilities := jsonrpc.Get(m.Params, "capabilities")
-	if capabilities == nil {
-		capabilities = json.RawMessage("{}")
-	}
-	if capabilities[0] != '{' {
-		return nil, failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, `params needs "capabilities", an object`))
-	}
-	version := mcp.NegotiateLegacy(asked)
 	facts, err := e.config.Owners.Open(ctx, &sessionv1.OpenSessionRequest{
 		Principal:          &sessionv1.Principal{Id: c.Principal.ID},
 		ProtocolVersion:    version,
@@ -75,11 +67,40 @@ func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 		rpcErr, httpStatus := ownerError(err)
 		return nil, failure(m.ID, httpStatus, rpcErr)
 	}
+	s, err := e.opened(c, facts)
+	if err != nil {
+		return nil, failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "%s", err))
+	}
+	return s, success(m.ID, e.welcome(view, version))
+}
+
+// opened is the session that an owner just opened.
+func (e *Engine) opened(c Client, facts *sessionv1.SessionFacts) (*Session, error) {
 	id, err := uuid.Parse(facts.GetSessionId())
 	if err != nil {
-		return nil, failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session service made a malformed session id"))
+		return nil, errors.New("the session service made a malformed session id")
 	}
-	s := &Session{engine: e, client: c, facts: facts, token: e.config.Sealer.Seal(purposeSession, id[:], nil)}
+	return &Session{engine: e, client: c, facts: facts, token: e.config.Sealer.Seal(purposeSession, id[:], nil)}, nil
+}
+
+// readInitialize reads the params of initialize: the revision that will be spoken, and what the client can do.
+func readInitialize(params json.RawMessage) (version string, capabilities json.RawMessage, r *refusal) {
+	asked, r := required(params, "protocolVersion")
+	if r != nil {
+		return "", nil, r
+	}
+	capabilities = jsonrpc.Get(params, "capabilities")
+	if capabilities == nil {
+		capabilities = json.RawMessage("{}")
+	}
+	if capabilities[0] != '{' {
+		return "", nil, refuse(http.StatusOK, jsonrpc.CodeInvalidParams, `params needs "capabilities", an object`)
+	}
+	return mcp.NegotiateLegacy(asked), capabilities, nil
+}
+
+// welcome is the InitializeResult.
+func (e *Engine) welcome(view *catalog.View, version string) json.RawMessage {
 	result := []byte(`{"protocolVersion":`)
 	result = append(result, jsonrpc.String(version)...)
 	result = append(result, `,"capabilities":`+legacyCapabilities+`,"serverInfo":`...)
@@ -88,7 +109,7 @@ func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 		result = append(result, `,"instructions":`...)
 		result = append(result, jsonrpc.String(view.Instructions)...)
 	}
-	return s, success(m.ID, append(result, '}'))
+	return append(result, '}')
 }
 
 // Errors of Session.
@@ -111,6 +132,10 @@ func (e *Engine) Session(ctx context.Context, c Client, token string) (*Session,
 		return nil, ErrNoSession
 	}
 	facts, err := e.config.Owners.Facts(ctx, id.String())
+	if err == nil && facts.GetProtocolVersion() == "" { // remembered from before initialize, perhaps
+		e.config.Owners.Forget(id.String())
+		facts, err = e.config.Owners.Facts(ctx, id.String())
+	}
 	switch {
 	case status.Code(err) == codes.NotFound:
 		return nil, ErrNoSession
@@ -139,6 +164,9 @@ func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, m
 	view, ok := s.engine.view(s.client.View)
 	if !ok {
 		return failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the view %q was removed", s.client.View))
+	}
+	if s.Version() == "" && m.Method != mcp.MethodPing {
+		return failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "send initialize first"))
 	}
 	switch m.Method {
 	case mcp.MethodPing:
@@ -179,6 +207,7 @@ func (s *Session) send(ctx context.Context, m *jsonrpc.Message, server string, p
 			Message:   jsonrpc.Request(m.ID, m.Method, params),
 			Server:    server,
 			Resumable: s.resumable(),
+			FallBack:  s.client.Header == nil,
 		})
 	})
 	for err == nil {
@@ -242,7 +271,8 @@ func (s *Session) Notify(ctx context.Context, m *jsonrpc.Message) error {
 var ErrGone = errors.New("the events after this one are no longer kept")
 
 // Listen passes on the session's standing stream, or, behind an event that the client names, what it missed of
-// that event's stream. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable or ErrGone.
+// that event's stream. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone or
+// ErrDisplaced.
 func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
 		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.GetSessionId(), After: after})
@@ -284,6 +314,8 @@ func (s *Session) ended(err error) error {
 		return ErrNoSession
 	case codes.OutOfRange:
 		return ErrGone
+	case codes.Aborted:
+		return ErrDisplaced
 	}
 	s.engine.config.Log.Warn("a session's owner failed", "session", s.facts.GetSessionId(), "owner", s.facts.GetOwner(), "error", err)
 	return ErrUnavailable

@@ -24,16 +24,6 @@ const (
 	look optionsv1.Access = -2
 )
 
-// Authorize says whether a principal may call a method, by the method's access option: nil or
-// PERMISSION_DENIED. It is for those who call services in somebody's stead; the services themselves ask already.
-func Authorize(method string, p access.Principal) error {
-	need, err := declared(method)
-	if err != nil {
-		need = optionsv1.Access_ACCESS_SERVICE
-	}
-	return permitted(need, p)
-}
-
 func permitted(need optionsv1.Access, p access.Principal) error {
 	allowed := p.Method == access.MethodService
 	switch need {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -45,7 +46,9 @@ func Serve(ctx context.Context, address, metricsAddress string, h http.Handler) 
 	err := <-ended
 	asked := ctx.Err() != nil
 	cancel()
-	_ = <-ended // the first one says why
+	if second := <-ended; !errors.Is(second, http.ErrServerClosed) {
+		err = errors.Join(err, second)
+	}
 	if asked {
 		return nil
 	}

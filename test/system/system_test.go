@@ -15,7 +15,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	"erlmcp.dev/shared/testkit"
 	"erlmcp.dev/test/clients"
 	"erlmcp.dev/test/cluster"
@@ -172,39 +175,32 @@ func TestAGRPCServicesMethodsAreTools(t *testing.T) {
 	}
 }
 
-// In production nothing is open: the first start makes an administrator's key, and with it everything can be done.
-func TestProductionAsksForAKey(t *testing.T) {
-	dir := t.TempDir()
-	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir, Env: []string{"ERLMCP_ENV=production", "ERLMCP_DEMO=true"}})
-	call := func(key string) int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, up.URL(""), strings.NewReader(
-			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for k, v := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"} {
-			req.Header.Set(k, v)
-		}
-		if key != "" {
-			req.Header.Set("Authorization", "Bearer "+key)
-		}
-		response, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		if response.StatusCode == http.StatusUnauthorized && response.Header.Get("WWW-Authenticate") == "" {
-			t.Error("401 without a challenge")
-		}
-		return response.StatusCode
+// listTools asks for the tools as a modern client with a key, and gives the HTTP status and the challenge.
+func listTools(t *testing.T, url, key string) (status int, challenge string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(
+		`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := call(""); got != http.StatusUnauthorized {
-		t.Errorf("without a key: %d", got)
+	for k, v := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"} {
+		req.Header.Set(k, v)
 	}
-	if got := call("erlmcp_none_none"); got != http.StatusUnauthorized {
-		t.Errorf("with a wrong key: %d", got)
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
 	}
-	path := filepath.Join(dir, "up", "data", "admin-key")
+	response, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return response.StatusCode, response.Header.Get("WWW-Authenticate")
+}
+
+// firstKey reads the administrator's key that a process's first start made and kept.
+func firstKey(t *testing.T, dir, process string) string {
+	t.Helper()
+	path := filepath.Join(dir, process, "data", "admin-key")
 	key, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -212,16 +208,57 @@ func TestProductionAsksForAKey(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the kept key's mode: %v, %v", info.Mode(), err)
 	}
-	testkit.Eventually(t, func() error {
-		if got := call(strings.TrimSpace(string(key))); got != http.StatusOK {
-			return fmt.Errorf("with the first key: %d", got)
-		}
-		return nil
-	}, 10*time.Second)
-	if log := up.Log(); strings.Count(log, strings.TrimSpace(string(key))) > 1 {
-		t.Error("the key is in the log more than the once that it is shown")
+	return strings.TrimSpace(string(key))
+}
+
+// In production nothing is open: the first start makes an administrator's key, and with it everything can be done.
+func TestProductionAsksForAKey(t *testing.T) {
+	production := []string{"ERLMCP_ENV=production", "ERLMCP_DEMO=true"}
+	dir := t.TempDir()
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir, Env: production})
+	manyDir := t.TempDir()
+	many := cluster.RunCluster(t, cluster.Erlmcp{Binary: erlmcp, Dir: manyDir, Env: production}, cluster.Layout{})
+	for _, p := range []struct {
+		name, url, api, key string
+		shown               func() string
+	}{
+		{"up", up.URL(""), cluster.Address(up.Ports.API), firstKey(t, dir, "up"), up.Log},
+		{"cluster, over TLS of its own", many.URL(""), cluster.Address(many.Gateways[0].Ports.API), firstKey(t, manyDir, "registry"), many.Registry.Log},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			for name, key := range map[string]string{"no key": "", "a wrong key": "erlmcp_none_none", "a token of nobody": "ey.ey.ey"} {
+				if status, challenge := listTools(t, p.url, key); status != http.StatusUnauthorized || !strings.HasPrefix(challenge, "Bearer") {
+					t.Errorf("%s: %d, challenge %q", name, status, challenge)
+				}
+			}
+			testkit.Eventually(t, func() error { // keys come with the catalogue
+				if status, _ := listTools(t, p.url, p.key); status != http.StatusOK {
+					return fmt.Errorf("with the first key: %d", status)
+				}
+				return nil
+			}, 10*time.Second)
+			if strings.Count(p.shown(), p.key) != 1 {
+				t.Error("the first key is not shown exactly once")
+			}
+			response, err := http.Get("http://" + p.api + "/api/v1/servers")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusUnauthorized {
+				t.Errorf("REST without a key: %d", response.StatusCode)
+			}
+		})
 	}
-	if response, err := http.Get("http://" + cluster.Address(up.Ports.API) + "/api/v1/servers"); err != nil || response.StatusCode != http.StatusUnauthorized {
-		t.Errorf("REST without a key: %v, %v", response, err)
+	// Between services nothing is plain text: who speaks without TLS is not heard.
+	conn, err := grpc.NewClient(cluster.Address(many.Registry.Ports.GRPC), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := registryv1.NewRegistryServiceClient(conn).ListServers(ctx, &registryv1.ListServersRequest{}); err == nil {
+		t.Error("a plain-text call was answered")
 	}
 }

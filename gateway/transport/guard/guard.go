@@ -66,6 +66,12 @@ func (g *Guard) Admit(w http.ResponseWriter, r *http.Request) (access.Principal,
 	return access.Principal{}, false
 }
 
+// Still reports whether a bearer token is still the principal's. Where that can't be found out it is.
+func (g *Guard) Still(ctx context.Context, bearer string, principal access.Principal) bool {
+	now, err := g.Authenticator.Authenticate(ctx, bearer)
+	return errors.Is(err, access.ErrUnavailable) || err == nil && now.ID == principal.ID
+}
+
 // Refuse answers with a JSON-RPC error without an id.
 func Refuse(w http.ResponseWriter, status int, message string) {
 	body := jsonrpc.ErrorResponse(json.RawMessage("null"), jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "%s", message).JSON())

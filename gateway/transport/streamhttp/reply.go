@@ -94,6 +94,9 @@ func (o *reply) flush(b []byte) {
 	o.timer.Reset(o.keepAlive)
 }
 
+// retry tells clients how many milliseconds to wait before they resume a broken stream.
+const retry = "retry: 1000\n"
+
 // writeTimeout is how long a client may leave written bytes unread before it counts as gone.
 const writeTimeout = 30 * time.Second
 
@@ -113,6 +116,7 @@ func (o *reply) Send(id string, message []byte) error {
 	case message != nil:
 		o.buffer = sse.AppendEvent(o.buffer, id, message)
 	case o.version >= mcp.V2025_11_25:
+		o.buffer = append(o.buffer, retry...)
 		o.buffer = sse.AppendEvent(o.buffer, id, nil) // SEP-1699; older clients choke on empty data
 	default:
 		o.buffer = append(o.buffer, ":\n\n"...)

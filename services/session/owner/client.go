@@ -59,13 +59,12 @@ func (o *Owner) Initialize(ctx context.Context, id string, c Client) (Facts, err
 
 func (s *session) initialize(ctx context.Context, c *Client) error {
 	s.touch()
-	before := s.client.Load()
-	if before.Version != "" || !s.client.CompareAndSwap(before, c) {
-		return ErrInitialized
-	}
 	value, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("%w: what the client says of itself is not JSON", store.ErrInvalid)
+	}
+	if before := s.client.Load(); before.Version != "" || !s.client.CompareAndSwap(before, c) {
+		return ErrInitialized
 	}
 	s.save(ctx, stateClient, value)
 	return nil

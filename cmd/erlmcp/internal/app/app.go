@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"erlmcp.dev/shared/config"
 )
@@ -27,6 +28,9 @@ func Run(ctx context.Context, cfg config.Config, roles []Role, out io.Writer) er
 	}
 	return p.run(ctx, out)
 }
+
+// closeTime is how long calls inside the process may take to end once everything else has.
+const closeTime = 5 * time.Second
 
 // part is something that runs: run returns nil once its ctx ended and everything of it is over.
 type part struct {
@@ -63,8 +67,10 @@ func (p *process) run(ctx context.Context, out io.Writer) error {
 		stops[i]()
 	}
 	stopping.Wait()
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	errs := []error{first, p.local.Close(late)}
 	close(failed)
-	errs := []error{first}
 	for err := range failed {
 		errs = append(errs, err)
 	}

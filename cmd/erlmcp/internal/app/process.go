@@ -58,6 +58,7 @@ type process struct {
 	onCatalog []func(before, now *catalog.Catalog)
 	dialer    *dial.Dialer
 	heartbeat *usage.Heartbeat
+	auditor   *usage.Auditor
 
 	conditions []health.Condition
 	listeners  []listener

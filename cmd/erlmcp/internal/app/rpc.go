@@ -12,15 +12,18 @@ import (
 
 	"google.golang.org/grpc"
 
+	gatewayv1 "erlmcp.dev/proto/erlmcp/gateway/v1"
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	"erlmcp.dev/shared/config"
 	"erlmcp.dev/shared/rpc"
+	"erlmcp.dev/shared/usage"
 )
 
 // wireRPC makes the ways between services: the channel inside the process, clients of the others, and the port
 // on which others reach this one.
 func (p *process) wireRPC() error {
 	var err error
-	if p.local, err = rpc.NewLocal(rpc.LocalConfig{Node: p.cfg.Node, Log: p.log}); err != nil {
+	if p.local, err = rpc.NewLocal(rpc.LocalConfig{Node: p.cfg.Node, Audit: p.audit, Log: p.log}); err != nil {
 		return err
 	}
 	p.client = rpc.ClientConfig{Node: p.cfg.Node, Services: p.keys}
@@ -54,7 +57,17 @@ func (p *process) wireRPC() error {
 		p.conns[role] = conn
 		p.onClose(conn)
 	}
+	p.auditor = usage.NewAuditor(metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), p.log)
+	p.add("audit", p.auditor.Run)
 	return nil
+}
+
+// audit keeps what administrators did. What the gateway only passes on is kept where it is done.
+func (p *process) audit(ctx context.Context, e *metricsv1.AuditEvent) {
+	own := strings.HasPrefix(e.GetMethod(), gatewayv1.GatewayService_ServiceDesc.ServiceName+"/")
+	if p.cfg.Whole() || !p.cfg.Runs(config.RoleGateway) || own {
+		p.auditor.Record(ctx, e)
+	}
 }
 
 // tlsConfigs are TLS between services: by certificate files where given, else by certificates that every node
@@ -95,7 +108,7 @@ func (p *process) serve(service interface{ Register(grpc.ServiceRegistrar) }) {
 // they end the streams that never end by themselves.
 func (p *process) wireServing(context.Context) error {
 	server, err := rpc.NewServer(rpc.ServerConfig{
-		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Drain: p.cfg.Drain, Log: p.log,
+		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Audit: p.audit, Drain: p.cfg.Drain, Log: p.log,
 	})
 	if err != nil {
 		return err
