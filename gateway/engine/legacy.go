@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,8 +24,23 @@ import (
 type Session struct {
 	engine *Engine
 	client Client
-	facts  *sessionv1.SessionFacts
+	facts  atomic.Pointer[sessionv1.SessionFacts] // change when the session moves
 	token  string
+}
+
+func newSession(e *Engine, c Client, facts *sessionv1.SessionFacts, token string) *Session {
+	s := &Session{engine: e, client: c, token: token}
+	s.facts.Store(facts)
+	return s
+}
+
+// relocate asks anew who owns the session.
+func (s *Session) relocate(ctx context.Context) error {
+	facts, err := s.engine.config.Owners.Facts(ctx, s.facts.Load().GetSessionId())
+	if err == nil {
+		s.facts.Store(facts)
+	}
+	return err
 }
 
 const purposeSession = "erlmcp session id v1"
@@ -33,7 +49,7 @@ const purposeSession = "erlmcp session id v1"
 func (s *Session) Token() string { return s.token }
 
 // Version is the negotiated revision.
-func (s *Session) Version() string { return s.facts.GetProtocolVersion() }
+func (s *Session) Version() string { return s.facts.Load().GetProtocolVersion() }
 
 // Initialize opens a session. The Session is nil where the Reply is an error.
 func (e *Engine) Initialize(ctx context.Context, c Client, m *jsonrpc.Message) (*Session, Reply) {
@@ -80,7 +96,7 @@ func (e *Engine) opened(c Client, facts *sessionv1.SessionFacts) (*Session, erro
 	if err != nil {
 		return nil, errors.New("the session service made a malformed session id")
 	}
-	return &Session{engine: e, client: c, facts: facts, token: e.config.Sealer.Seal(purposeSession, id[:], nil)}, nil
+	return newSession(e, c, facts, e.config.Sealer.Seal(purposeSession, id[:], nil)), nil
 }
 
 // readInitialize reads the params of initialize: the revision that will be spoken, and what the client can do.
@@ -145,7 +161,7 @@ func (e *Engine) Session(ctx context.Context, c Client, token string) (*Session,
 	case facts.GetPrincipal().GetId() != c.Principal.ID, facts.GetView() != c.View:
 		return nil, ErrNoSession // someone else's: it must look like none
 	}
-	return &Session{engine: e, client: c, facts: facts, token: token}, nil
+	return newSession(e, c, facts, token), nil
 }
 
 // Request serves one request of the session. The work goes on when ctx ends; what it brings can be had by
@@ -203,7 +219,7 @@ func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, m
 func (s *Session) send(ctx context.Context, m *jsonrpc.Message, server string, params json.RawMessage, out Stream, measured *Measured) Reply {
 	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
 		return owner.Send(ctx, &sessionv1.SendRequest{
-			SessionId: s.facts.GetSessionId(),
+			SessionId: s.facts.Load().GetSessionId(),
 			Message:   jsonrpc.Request(m.ID, m.Method, params),
 			Server:    server,
 			Resumable: s.resumable(),
@@ -259,7 +275,7 @@ func (s *Session) Notify(ctx context.Context, m *jsonrpc.Message) error {
 		message = jsonrpc.Response(m.ID, m.Result)
 	}
 	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
-		return owner.Send(ctx, &sessionv1.SendRequest{SessionId: s.facts.GetSessionId(), Message: message})
+		return owner.Send(ctx, &sessionv1.SendRequest{SessionId: s.facts.Load().GetSessionId(), Message: message})
 	})
 	if err == nil {
 		_, err = events.next()
@@ -270,36 +286,77 @@ func (s *Session) Notify(ctx context.Context, m *jsonrpc.Message) error {
 // ErrGone: the events after the one that the client names are no longer kept.
 var ErrGone = errors.New("the events after this one are no longer kept")
 
+// How long a listener waits for its session to be adopted when its owner is gone, and how often it looks.
+const (
+	adoptionTime  = 15 * time.Second
+	adoptionEvery = 200 * time.Millisecond
+)
+
 // Listen passes on the session's standing stream, or, behind an event that the client names, what it missed of
-// that event's stream. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone or
-// ErrDisplaced.
+// that event's stream. When the session's owner is gone it goes on at the next one, and the client notices
+// nothing. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone or ErrDisplaced.
 func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
+	var lost time.Time // since when nobody has the session; zero while someone does
+	for {
+		began := time.Now()
+		last, err := s.listen(ctx, after, out)
+		if last != "" {
+			after = last
+		}
+		if last != "" || time.Since(began) > time.Second { // an owner was there
+			lost = time.Time{}
+		}
+		if ctx.Err() != nil || err == nil {
+			return nil
+		}
+		if lost.IsZero() {
+			lost = time.Now()
+		}
+		if status.Code(err) != codes.Unavailable || time.Since(lost) > adoptionTime {
+			return s.ended(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(adoptionEvery):
+		}
+		s.lost(err)
+		if status.Code(s.relocate(ctx)) == codes.NotFound {
+			return ErrNoSession
+		}
+	}
+}
+
+// listen follows the stream at the present owner. last is the id of the last event that was passed on.
+func (s *Session) listen(ctx context.Context, after string, out Stream) (last string, err error) {
 	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
-		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.GetSessionId(), After: after})
+		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.Load().GetSessionId(), After: after})
 	})
 	for err == nil {
 		var response *sessionv1.ListenResponse
 		if response, err = events.next(); err == nil {
-			err = out.Send(response.GetEvent().GetId(), response.GetEvent().GetMessage())
-			if err != nil {
-				return nil
+			if out.Send(response.GetEvent().GetId(), response.GetEvent().GetMessage()) != nil {
+				return last, nil
+			}
+			if id := response.GetEvent().GetId(); id != "" {
+				last = id
 			}
 		}
 	}
-	if ctx.Err() != nil {
-		return nil
+	if errors.Is(err, io.EOF) {
+		return last, nil
 	}
-	return s.ended(err)
+	return last, err
 }
 
 // Close ends the session: ErrNoSession or ErrUnavailable.
 func (s *Session) Close(ctx context.Context) error {
-	owner, err := s.engine.config.Owners.Session(s.facts.GetAddress())
+	owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 	if err != nil {
 		return ErrUnavailable
 	}
-	_, err = owner.CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: s.facts.GetSessionId()})
-	s.engine.config.Owners.Forget(s.facts.GetSessionId())
+	_, err = owner.CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: s.facts.Load().GetSessionId()})
+	s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
 	return s.ended(err)
 }
 
@@ -317,7 +374,7 @@ func (s *Session) ended(err error) error {
 	case codes.Aborted:
 		return ErrDisplaced
 	}
-	s.engine.config.Log.Warn("a session's owner failed", "session", s.facts.GetSessionId(), "owner", s.facts.GetOwner(), "error", err)
+	s.engine.config.Log.Warn("a session's owner failed", "session", s.facts.Load().GetSessionId(), "owner", s.facts.Load().GetOwner(), "error", err)
 	return ErrUnavailable
 }
 
@@ -325,7 +382,7 @@ func (s *Session) ended(err error) error {
 func (s *Session) lost(err error) {
 	switch status.Code(err) {
 	case codes.NotFound, codes.FailedPrecondition, codes.Unavailable:
-		s.engine.config.Owners.Forget(s.facts.GetSessionId())
+		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
 	}
 }
 
@@ -349,7 +406,7 @@ func (o *ownerStream[T]) next() (*T, error) {
 // with the request, so it goes to that other one.
 func open[T any](ctx context.Context, s *Session, start func(sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[T], error)) (*ownerStream[T], error) {
 	for attempt := 0; ; attempt++ {
-		owner, err := s.engine.config.Owners.Session(s.facts.GetAddress())
+		owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 		if err != nil {
 			return nil, err
 		}
@@ -361,8 +418,8 @@ func open[T any](ctx context.Context, s *Session, start func(sessionv1.SessionSe
 		if status.Code(o.err) != codes.FailedPrecondition || attempt == 2 {
 			return o, nil
 		}
-		s.engine.config.Owners.Forget(s.facts.GetSessionId())
-		if s.facts, err = s.engine.config.Owners.Facts(ctx, s.facts.GetSessionId()); err != nil {
+		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
+		if err := s.relocate(ctx); err != nil {
 			return nil, err
 		}
 	}

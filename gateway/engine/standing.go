@@ -55,15 +55,15 @@ func (s *Session) initialize(ctx context.Context, m *jsonrpc.Message) (Reply, bo
 	if r != nil {
 		return failure(m.ID, http.StatusOK, r.err), false
 	}
-	owner, err := s.engine.config.Owners.Session(s.facts.GetAddress())
+	owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 	if err == nil {
 		_, err = owner.InitializeSession(ctx, &sessionv1.InitializeSessionRequest{
-			SessionId:          s.facts.GetSessionId(),
+			SessionId:          s.facts.Load().GetSessionId(),
 			ProtocolVersion:    version,
 			ClientCapabilities: capabilities,
 			ClientInfo:         jsonrpc.Get(m.Params, "clientInfo"),
 		})
-		s.engine.config.Owners.Forget(s.facts.GetSessionId())
+		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
 	}
 	switch {
 	case status.Code(err) == codes.AlreadyExists:
@@ -89,9 +89,9 @@ func (s *Session) Welcome(m *jsonrpc.Message) Reply {
 // ErrUnavailable. Where the session moved meanwhile, it goes to its new owner.
 func (s *Session) Post(ctx context.Context, message []byte) error {
 	for attempt := 0; ; attempt++ {
-		owner, err := s.engine.config.Owners.Session(s.facts.GetAddress())
+		owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 		if err == nil {
-			_, err = owner.Post(ctx, &sessionv1.PostRequest{SessionId: s.facts.GetSessionId(), Message: message})
+			_, err = owner.Post(ctx, &sessionv1.PostRequest{SessionId: s.facts.Load().GetSessionId(), Message: message})
 		}
 		if err == nil {
 			return nil
@@ -101,7 +101,7 @@ func (s *Session) Post(ctx context.Context, message []byte) error {
 		if !moved || attempt == 2 {
 			return s.ended(err)
 		}
-		if s.facts, err = s.engine.config.Owners.Facts(ctx, s.facts.GetSessionId()); err != nil {
+		if err := s.relocate(ctx); err != nil {
 			return s.ended(err)
 		}
 	}

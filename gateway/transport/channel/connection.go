@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -190,7 +191,7 @@ func (c *connection) write(ctx context.Context) {
 		limit := c.server.WriteTimeout + time.Duration(m.size>>16)*time.Second
 		writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		err := c.conn.Write(writing, m.pieces)
-		late := writing.Err() != nil
+		late := writing.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)
 		cancel()
 		if err != nil {
 			if late {

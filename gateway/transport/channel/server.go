@@ -27,6 +27,8 @@ type Server struct {
 	Log   *slog.Logger
 
 	open    atomic.Int64
+	mu      sync.Mutex
+	closed  bool
 	serving sync.WaitGroup
 	start   sync.Once
 	ctx     context.Context // ends what Shutdown does not wait for any longer
@@ -96,7 +98,14 @@ type Options struct {
 // Serve serves a connection until it ends, and closes it. The client's Header must be nil.
 func (s *Server) Serve(ctx context.Context, conn Conn, client engine.Client, o Options) {
 	s.init()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		conn.Close(Draining)
+		return
+	}
 	s.serving.Add(1)
+	s.mu.Unlock()
 	defer s.serving.Done()
 	s.open.Add(1)
 	defer s.open.Add(-1)
@@ -111,6 +120,9 @@ func (s *Server) Serve(ctx context.Context, conn Conn, client engine.Client, o O
 // have ended before.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.init()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	defer context.AfterFunc(ctx, s.cancel)()
 	s.serving.Wait()
 	s.cancel()

@@ -31,7 +31,10 @@ func (p *process) announce(ctx context.Context, out io.Writer) {
 	}
 	_, _ = fmt.Fprintf(out, "erlmcp %s, %s\n", build.Version, p.cfg.Node)
 	if p.cfg.Runs(config.RoleGateway) {
-		_, _ = fmt.Fprintf(out, "  MCP      http://%s/mcp (also http://%s/mcp)\n", at("http"), at("api"))
+		_, _ = fmt.Fprintf(out, "  MCP      http://%s/mcp\n", at("http"))
+		_, _ = fmt.Fprintf(out, "           ws://%s/ws\n", at("ws"))
+		_, _ = fmt.Fprintf(out, "           http://%s/sse (HTTP+SSE of 2024-11-05)\n", at("sse"))
+		_, _ = fmt.Fprintf(out, "           tcp://%s, where the others are too\n", at("api"))
 		_, _ = fmt.Fprintf(out, "  REST     http://%s/api/v1/servers\n", at("api"))
 	}
 	_, _ = fmt.Fprintf(out, "  gRPC     %s\n", at("grpc"))

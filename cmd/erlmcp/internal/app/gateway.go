@@ -16,7 +16,6 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/gateway/owners"
 	"erlmcp.dev/gateway/transport/guard"
-	"erlmcp.dev/gateway/transport/streamhttp"
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	"erlmcp.dev/shared/config"
 	"erlmcp.dev/shared/health"
@@ -51,8 +50,8 @@ func (p *process) wireGateway(context.Context) error {
 	p.onCatalog = append(p.onCatalog, servers.CatalogChanged, e.CatalogChanged)
 
 	g := &guard.Guard{Authenticator: p.authn, Hosts: p.cfg.Auth.Hosts, Origins: p.cfg.Auth.Origins, MaxBody: int64(p.cfg.Limits.MaxBody)}
-	mcp := &streamhttp.Handler{Engine: e, Guard: g, Draining: p.draining}
-	p.connections = func() map[string]int { return map[string]int{streamhttp.Transport: mcp.Connections()} }
+	ways := p.newTransports(e, g)
+	p.connections = ways.connections
 	p.serve(admin.NewService(admin.Config{
 		Node: p.cfg.Node, Version: build.Version, Started: p.started, Engine: e, Catalog: p.follower,
 		Connections: p.connections, LogLevel: p.level,
@@ -66,16 +65,9 @@ func (p *process) wireGateway(context.Context) error {
 		return fmt.Errorf("making the REST API: %w", err)
 	}
 	p.services = append(p.services, admin.NewForwarding(p.elsewhere(services)))
-	api, plain := http.NewServeMux(), http.NewServeMux()
-	for _, mux := range []*http.ServeMux{api, plain} {
-		mux.Handle("/mcp", mcp)
-		mux.Handle("/mcp/{view}", mcp)
-	}
+	api := http.NewServeMux()
 	api.Handle("/api/v1/", rest)
-	if err := p.serveHTTP("api", p.cfg.Ports.API, api); err != nil {
-		return err
-	}
-	return p.serveHTTP("http", p.cfg.Ports.HTTP, plain)
+	return p.serveTransports(ways, api)
 }
 
 // elsewhere leaves out the services that this process has itself.
@@ -98,6 +90,12 @@ func (p *process) serveHTTP(name string, port int, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
+	p.serveHTTPOn(name, limited(l, p.cfg.Limits.Connections), handler)
+	return nil
+}
+
+// serveHTTPOn is serveHTTP with a port that is open.
+func (p *process) serveHTTPOn(name string, l net.Listener, handler http.Handler) {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -106,7 +104,7 @@ func (p *process) serveHTTP(name string, port int, handler http.Handler) error {
 	}
 	p.add(name+" port", func(ctx context.Context) error {
 		failed := make(chan error, 1)
-		go func() { failed <- server.Serve(limited(l, p.cfg.Limits.Connections)) }()
+		go func() { failed <- server.Serve(l) }()
 		select {
 		case err := <-failed:
 			return err
@@ -123,7 +121,6 @@ func (p *process) serveHTTP(name string, port int, handler http.Handler) error {
 		}
 		return nil
 	})
-	return nil
 }
 
 func limited(l net.Listener, most int) net.Listener {

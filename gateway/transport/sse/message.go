@@ -1,0 +1,161 @@
+package sse
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"mime"
+	"net/http"
+	"time"
+
+	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/transport/guard"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+)
+
+// maxBatch is how many messages a batch may hold.
+const maxBatch = 100
+
+// Message serves POST /messages and /messages/{view}, the endpoint that a stream tells: it takes one message, whose
+// answer comes on the stream.
+func (h *Handler) Message(w http.ResponseWriter, r *http.Request) {
+	h.init()
+	client, ok := h.admit(w, r)
+	if !ok {
+		return
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		guard.Refuse(w, http.StatusUnsupportedMediaType, "Content-Type must be application/json")
+		return
+	}
+	token := r.URL.Query().Get(parameter)
+	session, err := h.Engine.Session(r.Context(), client, token)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	body, ok := h.Guard.Body(w, r)
+	if !ok {
+		return
+	}
+	h.Count.Received()
+	m, err := jsonrpc.Parse(body)
+	switch {
+	case errors.Is(err, jsonrpc.ErrBatch) && session.Version() == mcp.V2025_03_26:
+		h.batch(w, session, body)
+	case err != nil:
+		malformed(w, m, err)
+	case m.IsRequest():
+		h.accept(w, func(ctx context.Context) { h.post(ctx, session, request(ctx, session, &m)) })
+	default:
+		if err := session.Notify(r.Context(), &m); err != nil {
+			refuse(w, err)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+	}
+}
+
+func malformed(w http.ResponseWriter, m jsonrpc.Message, err error) {
+	if m.ID == nil {
+		m.ID = json.RawMessage("null")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusBadRequest)
+	_, _ = w.Write(joined(engine.Malformed(m, err)))
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	if errors.Is(err, engine.ErrNoSession) {
+		guard.Refuse(w, http.StatusNotFound, "session not found; open a new stream")
+		return
+	}
+	unavailable(w, err.Error())
+}
+
+// accept has a request carried out in the background, for its sender must not wait for the answer here.
+func (h *Handler) accept(w http.ResponseWriter, request func(ctx context.Context)) {
+	if !h.run(request) {
+		unavailable(w, "too many requests are under way; try again shortly")
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// request carries out a request and returns its answer; nil for none. What comes before it goes on the stream.
+func request(ctx context.Context, s *engine.Session, m *jsonrpc.Message) []byte {
+	if m.Method == mcp.MethodInitialize {
+		return joined(s.Initialize(ctx, m))
+	}
+	return joined(s.Request(ctx, m, standing{ctx, s}))
+}
+
+// batch serves a JSON-RPC batch, one request after the other; their answers come in one array.
+func (h *Handler) batch(w http.ResponseWriter, s *engine.Session, body []byte) {
+	elements, _, err := jsonrpc.Batch(body)
+	if err != nil || len(elements) > maxBatch {
+		guard.Refuse(w, http.StatusBadRequest, "a batch holds 1 to 100 messages")
+		return
+	}
+	h.accept(w, func(ctx context.Context) {
+		var answers [][]byte
+		for _, element := range elements {
+			m, err := jsonrpc.Parse(element)
+			switch {
+			case err != nil:
+				answers = append(answers, joined(engine.Malformed(m, err)))
+			case m.IsRequest():
+				if a := request(ctx, s, &m); a != nil {
+					answers = append(answers, a)
+				}
+			default:
+				if err := s.Notify(ctx, &m); err != nil {
+					return
+				}
+			}
+		}
+		if len(answers) > 0 {
+			h.post(ctx, s, append(append([]byte{'['}, bytes.Join(answers, []byte{','})...), ']'))
+		}
+	})
+}
+
+// post puts an answer on the session's stream.
+func (h *Handler) post(ctx context.Context, s *engine.Session, message []byte) {
+	if message == nil {
+		return
+	}
+	err := standing{ctx, s}.Send("", message)
+	if err != nil && !errors.Is(err, engine.ErrNoSession) && ctx.Err() == nil {
+		h.Log.Warn("an answer did not reach its client's stream", "error", err)
+	}
+}
+
+// standing is a session's standing stream, written to. It implements engine.Stream.
+type standing struct {
+	ctx context.Context
+	s   *engine.Session
+}
+
+// postTime is how long a message may wait for room on a stream that its client reads slowly.
+const postTime = time.Minute
+
+// Send implements engine.Stream.
+func (t standing) Send(_ string, message []byte) error {
+	if message == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, postTime)
+	defer cancel()
+	return t.s.Post(ctx, message)
+}
+
+func joined(r engine.Reply) []byte {
+	var whole []byte
+	for _, part := range r.Body {
+		whole = append(whole, part...)
+	}
+	return whole
+}
