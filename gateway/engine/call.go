@@ -46,7 +46,7 @@ func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *json
 	if legacy {
 		params = era.RequestToLegacy(params)
 	}
-	answer, err := peer.Call(ctx, upstream.Request{Method: m.Method, Params: params, Headers: paramHeaders(c.Header)}, relay{out, env.logLevel != ""})
+	answer, err := peer.Call(ctx, upstream.Request{Method: m.Method, Params: params, Headers: mirrored(c.Header, m, to)}, relay{out, env.logLevel != ""})
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			return Reply{}

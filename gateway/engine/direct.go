@@ -34,7 +34,7 @@ func (s *Session) callDirect(ctx context.Context, m *jsonrpc.Message, to *destin
 			params = era.RequestToModern(params, era.Client{})
 		}
 		var answer upstream.Reply
-		answer, err = peer.Call(ctx, upstream.Request{Method: m.Method, Params: params, Headers: paramHeaders(s.client.Header)}, relay{out, true})
+		answer, err = peer.Call(ctx, upstream.Request{Method: m.Method, Params: params, Headers: mirrored(s.client.Header, m, to)}, relay{out, true})
 		if err == nil {
 			measured.Failed = answer.Error != nil || isErrorResult(answer.Result)
 			if answer.Error != nil {

@@ -149,6 +149,20 @@ func integer(s string) (*big.Int, bool) {
 	return new(big.Int).SetString(s, 10)
 }
 
+// mirrored are the headers that travel with a call to its server. A client whose transport has none, or whose era
+// knows none, gets those that the tool asks for made here.
+func mirrored(header http.Header, m *jsonrpc.Message, to *destination) http.Header {
+	out := paramHeaders(header)
+	if to.entry == nil || m.Method != mcp.MethodToolsCall || len(to.entry.HeaderParams()) == 0 {
+		return out
+	}
+	if out == nil {
+		out = http.Header{}
+	}
+	mcp.SetHeaderParams(out, to.entry.HeaderParams(), jsonrpc.Get(m.Params, "arguments"))
+	return out
+}
+
 // paramHeaders are the headers that travel with a call to its server.
 func paramHeaders(header http.Header) http.Header {
 	var out http.Header

@@ -137,7 +137,11 @@ func (s *session) listen(ctx context.Context, after string, send func(Event) err
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	if after == "" {
-		return s.follow(ctx, s.standing, s.standing.attach(), 0, send)
+		r := s.standing.attach()
+		if r.tookOver {
+			s.fallBackAll() // the client has a new connection, and perhaps nobody noticed the end of the old one
+		}
+		return s.follow(ctx, s.standing, r, 0, send)
 	}
 	name, seq, err := parseEventID(after)
 	if err != nil {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strconv"
 	"time"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/era"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -22,7 +24,7 @@ const quick = 100 * time.Millisecond
 // ends, only the passing on does: the work goes on, and its events can be had by listen.
 func (s *session) request(ctx context.Context, m *jsonrpc.Message, server string, kind StreamKind, send func(Event) error) error {
 	s.touch()
-	c, refused := s.begin(m, server, kind == StreamResumable)
+	c, refused := s.begin(m, server, kind)
 	if refused != nil {
 		return send(Event{Message: jsonrpc.ErrorResponse(m.ID, refused.JSON())})
 	}
@@ -30,7 +32,9 @@ func (s *session) request(ctx context.Context, m *jsonrpc.Message, server string
 	if errors.Is(err, ErrDisplaced) {
 		err = nil // resumed elsewhere
 	}
-	if kind == StreamFallsBack && (err != nil || ctx.Err() != nil) {
+	if c.fallsBack && (err != nil || ctx.Err() != nil) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.fallBack(c)
 	}
 	return err
@@ -49,15 +53,26 @@ const (
 	StreamFallsBack
 )
 
-// fallBack passes what is still to come of a call to the standing stream.
-func (s *session) fallBack(c *call) {
+// fallBackAll makes the streams of all calls that can fall back do so.
+func (s *session) fallBackAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	for _, c := range s.calls {
+		if c.fallsBack {
+			s.fallBack(c)
+		}
+	}
+}
+
+// fallBack passes what is still to come of a call to the standing stream; mu is held.
+func (s *session) fallBack(c *call) {
+	if s.closed || c.fellBack {
 		return
 	}
+	c.fellBack = true
+	r := c.stream.attach() // before whoever reads now gets more
 	s.tasks.Go(func() {
-		_ = s.follow(s.ctx, c.stream, c.stream.attach(), 0, func(e Event) error {
+		_ = s.follow(s.ctx, c.stream, r, 0, func(e Event) error {
 			if s.standing.full() {
 				s.owner.log.Warn("an answer was dropped: its client went away, and too many wait for it", "session", s.record.ID)
 				return nil
@@ -69,7 +84,7 @@ func (s *session) fallBack(c *call) {
 }
 
 // begin starts a call. Its message must not be kept by the caller.
-func (s *session) begin(m *jsonrpc.Message, server string, resumable bool) (*call, *jsonrpc.Error) {
+func (s *session) begin(m *jsonrpc.Message, server string, kind StreamKind) (*call, *jsonrpc.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -81,8 +96,8 @@ func (s *session) begin(m *jsonrpc.Message, server string, resumable bool) (*cal
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of this session are under way; try again later")
 	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	c := &call{id: m.ID, server: server, cancel: cancel, stream: newStream("")}
-	if resumable {
+	c := &call{id: m.ID, server: server, cancel: cancel, stream: newStream(""), fallsBack: kind == StreamFallsBack}
+	if kind == StreamResumable {
 		s.streamNo++
 		// The epoch keeps names apart from those that an owner before gave.
 		c.stream.name = strconv.FormatUint(s.epoch, 36) + "-" + strconv.FormatUint(s.streamNo, 36)
@@ -161,7 +176,7 @@ func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogS
 		}
 		var reply upstream.Reply
 		if end.Modern {
-			reply, err = s.callModern(ctx, end, from, method, params)
+			reply, err = s.callModern(ctx, end, c.server, from, method, params)
 		} else {
 			reply, err = end.Call(ctx, upstream.Request{Method: method, Params: params}, from)
 		}
@@ -188,13 +203,14 @@ const maxRounds = 16
 
 // callModern calls a modern server for a legacy client: what the server asks for in its result becomes requests
 // to the client, and the retry is ours (specification 2026-07-28, mrtr).
-func (s *session) callModern(ctx context.Context, end End, from heard, method string, params json.RawMessage) (upstream.Reply, error) {
+func (s *session) callModern(ctx context.Context, end End, server string, from heard, method string, params json.RawMessage) (upstream.Reply, error) {
 	s.mu.Lock()
 	level := s.level
 	s.mu.Unlock()
 	params = era.RequestToModern(params, era.Client{Capabilities: s.client.Load().Capabilities, Info: s.client.Load().Info, LogLevel: level})
+	headers := s.mirrored(server, method, params)
 	for range maxRounds {
-		reply, err := end.Call(ctx, upstream.Request{Method: method, Params: params}, from)
+		reply, err := end.Call(ctx, upstream.Request{Method: method, Params: params, Headers: headers}, from)
 		if err != nil {
 			return reply, err
 		}
@@ -217,6 +233,23 @@ func (s *session) callModern(ctx context.Context, end End, from heard, method st
 		}
 	}
 	return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the server asked for input more than %d times", maxRounds)), nil
+}
+
+// mirrored are the headers that a modern server's tool asks for besides its arguments, which legacy clients don't
+// know.
+func (s *session) mirrored(server, method string, params json.RawMessage) http.Header {
+	name, ok := jsonrpc.GetString(params, "name")
+	view, known := s.owner.config.Catalog.Current().View(server)
+	if method != mcp.MethodToolsCall || !ok || !known {
+		return nil
+	}
+	tool := view.Find(catalog.Tools, name)
+	if tool == nil || len(tool.HeaderParams()) == 0 {
+		return nil
+	}
+	h := http.Header{}
+	mcp.SetHeaderParams(h, tool.HeaderParams(), jsonrpc.Get(params, "arguments"))
+	return h
 }
 
 // gather asks the client for each input that a modern server wants, one after the other.

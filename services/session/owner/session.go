@@ -44,6 +44,9 @@ type call struct {
 	stream *stream
 	cancel context.CancelCauseFunc
 
+	fallsBack bool // its stream falls back to the standing one
+	fellBack  bool // and did; under session.mu
+
 	mu     sync.Mutex
 	logged bool // events go to the log from now on
 }

@@ -104,7 +104,7 @@ func (s *stream) signal() {
 func (s *stream) attach() *reader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &reader{stream: s}
+	r := &reader{stream: s, tookOver: s.reader != nil}
 	s.reader = r
 	s.signal()
 	return r
@@ -119,8 +119,9 @@ func (s *stream) reading() bool {
 
 // reader passes a stream's events on.
 type reader struct {
-	stream *stream
-	had    int // events handed out by the last next
+	stream   *stream
+	had      int  // events handed out by the last next
+	tookOver bool // another reader was displaced
 }
 
 // next waits for events and returns them, none once the stream ended, the reader was displaced or ctx ended.

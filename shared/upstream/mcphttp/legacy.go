@@ -27,6 +27,8 @@ type Legacy struct {
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelCauseFunc
+	silent  chan struct{} // closed once nothing more is heard outside calls
+	late    cancellations
 	running sync.WaitGroup
 	close   sync.Once
 }
@@ -54,34 +56,41 @@ func Initialize(ctx context.Context, config LegacyConfig) (*Legacy, error) {
 	if err != nil {
 		return nil, err
 	}
-	call, err := l.mux.Begin(ctx, upstream.Request{
-		Method: mcp.MethodInitialize, Params: mcp.InitializeParams(config.Version, config.Capabilities, config.Info),
-	}, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer call.End()
-	response, err := l.post(ctx, l.url, call.Message, nil)
-	if err != nil {
-		return nil, err
-	}
-	session := response.Header.Get(mcp.HeaderSession)
-	reply, err := l.answer(ctx, response, call)
-	if err != nil {
-		return nil, err
-	}
-	if reply.Error != nil {
-		return nil, fmt.Errorf("%w: initialize: %w", upstream.ErrRefused, jsonrpc.ParseError(reply.Error))
-	}
-	l.session, l.result = session, reply.Result
-	if l.version, _ = jsonrpc.GetString(reply.Result, "protocolVersion"); !mcp.IsLegacy(l.version) {
-		return nil, fmt.Errorf("%w: it speaks revision %q, which is not known here", upstream.ErrRefused, l.version)
-	}
-	if err := l.Notify(ctx, mcp.MethodInitialized, nil); err != nil {
+	if err := l.initialize(ctx, config); err != nil {
+		_ = l.Close() // and with it the session, if the server opened one
 		return nil, err
 	}
 	l.follow(config)
 	return l, nil
+}
+
+func (l *Legacy) initialize(ctx context.Context, config LegacyConfig) error {
+	call, err := l.mux.Begin(ctx, upstream.Request{
+		Method: mcp.MethodInitialize, Params: mcp.InitializeParams(config.Version, config.Capabilities, config.Info),
+	}, nil)
+	if err != nil {
+		return err
+	}
+	defer call.End()
+	response, err := l.post(ctx, l.url, l.postHeader(), call.Message) //nolint:bodyclose // answer closes it
+	if err != nil {
+		return err
+	}
+	if response.StatusCode == http.StatusOK {
+		l.session = response.Header.Get(mcp.HeaderSession)
+	}
+	reply, err := l.answer(ctx, response, call)
+	if err != nil {
+		return err
+	}
+	if reply.Error != nil {
+		return fmt.Errorf("%w: initialize: %w", upstream.ErrRefused, jsonrpc.ParseError(reply.Error))
+	}
+	l.result = reply.Result
+	if l.version, _ = jsonrpc.GetString(reply.Result, "protocolVersion"); !mcp.IsLegacy(l.version) {
+		return fmt.Errorf("%w: it speaks revision %q, which is not known here", upstream.ErrRefused, l.version)
+	}
+	return l.Notify(ctx, mcp.MethodInitialized, nil)
 }
 
 // Resume continues a session that another process opened.
@@ -100,7 +109,7 @@ func newLegacy(config LegacyConfig) (*Legacy, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Legacy{endpoint: e}
+	l := &Legacy{endpoint: e, silent: make(chan struct{}), late: cancellations{slots: make(chan struct{}, maxLate)}}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.mux = mux.New(config.Listener, l.send)
 	return l, nil
@@ -110,8 +119,14 @@ func newLegacy(config LegacyConfig) (*Legacy, error) {
 func (l *Legacy) follow(config LegacyConfig) {
 	if l.session != "" && !config.NoStream {
 		l.running.Go(l.stand)
+	} else {
+		close(l.silent)
 	}
 }
+
+// Silent is closed once nothing more will be heard outside calls: the server has no standing stream or ended the
+// session, none was wanted, or the conversation was closed.
+func (l *Legacy) Silent() <-chan struct{} { return l.silent }
 
 // Result is the server's InitializeResult; nil after Resume.
 func (l *Legacy) Result() json.RawMessage { return l.result }
@@ -141,28 +156,19 @@ func (l *Legacy) Call(ctx context.Context, req upstream.Request, from upstream.L
 		return upstream.Reply{}, err
 	}
 	defer call.End()
-	response, err := l.post(ctx, l.url, call.Message, func(h http.Header) {
-		l.headers(h)
-		for key, values := range req.Headers {
-			h[key] = values
-		}
-	})
+	header := l.postHeader()
+	l.headers(header)
+	mirror(header, req.Headers)
+	response, err := l.post(ctx, l.url, header, call.Message) //nolint:bodyclose // answer closes it
 	var reply upstream.Reply
 	if err == nil {
 		reply, err = l.answer(ctx, response, call)
 	}
 	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
-		l.cancelCall(call)
+		// Closing the request would not tell the server (2025-11-25, cancellation).
+		l.late.send(l.ctx, call, l.send)
 	}
 	return reply, err
-}
-
-// cancelCall tells the server that nobody waits any more: closing the request would not (2025-11-25,
-// cancellation).
-func (l *Legacy) cancelCall(call *mux.Call) {
-	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Second)
-	defer cancel()
-	_ = l.send(ctx, call.Cancelled("the caller gave up"))
 }
 
 // answer reads a call's response: one JSON message or an event stream. A stream that ends early, having told an
@@ -201,6 +207,7 @@ func (l *Legacy) answer(ctx context.Context, response *http.Response, call *mux.
 // Bounds of resuming a call's stream.
 const (
 	defaultRetry = 500 * time.Millisecond
+	minRetry     = 10 * time.Millisecond
 	maxRetry     = 30 * time.Second
 	maxResumes   = 1000
 )
@@ -220,7 +227,7 @@ func (l *Legacy) stream(ctx context.Context, response *http.Response, call *mux.
 		if position.id == "" || errors.Is(err, upstream.ErrTooLarge) || errors.Is(err, upstream.ErrRefused) {
 			return upstream.Reply{}, err
 		}
-		if response, err = l.resume(ctx, &position, call); err != nil {
+		if response, err = l.resume(ctx, &position, call); err != nil { //nolint:bodyclose // read closes it
 			return upstream.Reply{}, err
 		}
 		if response == nil {
@@ -238,7 +245,14 @@ type position struct {
 
 // read delivers a stream's events until it ends or the call is answered.
 func (l *Legacy) read(ctx context.Context, response *http.Response, call *mux.Call, at *position) error {
-	defer func() { _ = response.Body.Close() }()
+	answered := false
+	defer func() {
+		if answered {
+			discard(response) // a stream ends behind the answer
+		} else {
+			_ = response.Body.Close()
+		}
+	}()
 	decoder := sse.NewDecoder(response.Body, l.max)
 	for {
 		event, err := decoder.Next()
@@ -249,7 +263,7 @@ func (l *Legacy) read(ctx context.Context, response *http.Response, call *mux.Ca
 			at.id = event.ID
 		}
 		if event.Retry > 0 {
-			at.retry = min(event.Retry, maxRetry)
+			at.retry = max(min(event.Retry, maxRetry), minRetry)
 		}
 		if len(event.Data) == 0 || event.Name != "message" {
 			continue
@@ -260,6 +274,7 @@ func (l *Legacy) read(ctx context.Context, response *http.Response, call *mux.Ca
 		if call != nil {
 			select {
 			case <-call.Done:
+				answered = true
 				return nil
 			default:
 			}
@@ -283,10 +298,23 @@ func (l *Legacy) resume(ctx context.Context, at *position, call *mux.Call) (*htt
 		if err == nil {
 			return response, nil
 		}
-		if failures++; failures == 5 || errors.Is(err, upstream.ErrRefused) || errors.Is(err, upstream.ErrSessionGone) {
-			return nil, fmt.Errorf("%w: its stream could not be resumed: %w", upstream.ErrLost, err)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if failures++; failures == 5 || final(err) {
+			// In words only: the call was sent, whatever became of the attempts to hear its answer.
+			return nil, fmt.Errorf("%w: its stream could not be resumed: %v", upstream.ErrLost, err) //nolint:errorlint // see above
 		}
 	}
+}
+
+// final reports whether asking for a stream again would bring the same error.
+func final(err error) bool {
+	var refused *upstream.StatusError
+	if errors.As(err, &refused) {
+		return refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusConflict
+	}
+	return errors.Is(err, upstream.ErrSessionGone)
 }
 
 // get opens an event stream, behind an event where after is not empty.
@@ -297,10 +325,7 @@ func (l *Legacy) get(ctx context.Context, after string) (*http.Response, error) 
 	if after != "" {
 		header[mcp.HeaderLastEvent] = []string{after}
 	}
-	r := (&http.Request{
-		Method: http.MethodGet, URL: l.url, Host: l.url.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx)
-	response, err := l.roundTrip(r)
+	response, err := l.roundTrip(l.bare(ctx, http.MethodGet, header))
 	switch {
 	case err != nil:
 		return nil, err
@@ -316,18 +341,20 @@ func (l *Legacy) get(ctx context.Context, after string) (*http.Response, error) 
 
 // stand hears the standing stream until the conversation ends, coming back to it when it breaks.
 func (l *Legacy) stand() {
+	defer close(l.silent)
 	at := position{retry: defaultRetry}
 	for l.ctx.Err() == nil {
-		response, err := l.get(l.ctx, at.id)
-		if err == nil {
-			_ = l.read(l.ctx, response, nil, &at) // it broke, or the server ended it: come back
-		}
-		var refused *upstream.StatusError
-		if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusConflict || errors.Is(err, upstream.ErrSessionGone) {
-			return // it has none, or the session is over: the next call says so
-		}
+		response, err := l.get(l.ctx, at.id) //nolint:bodyclose // read closes it
 		wait := at.retry
-		if err != nil {
+		switch {
+		case err == nil:
+			_ = l.read(l.ctx, response, nil, &at) // it broke, or the server ended it: come back
+			wait = at.retry
+		case final(err) && at.id != "" && !errors.Is(err, upstream.ErrSessionGone):
+			at.id = "" // the server kept no events: hear what comes from now on
+		case final(err):
+			return // it has none, or the session is over: the next call says so
+		default:
 			wait = max(wait, 2*time.Second)
 		}
 		select {
@@ -339,7 +366,9 @@ func (l *Legacy) stand() {
 
 // send posts a notification or response.
 func (l *Legacy) send(ctx context.Context, message []byte) error {
-	response, err := l.post(ctx, l.url, message, l.headers)
+	header := l.postHeader()
+	l.headers(header)
+	response, err := l.post(ctx, l.url, header, message)
 	if err != nil {
 		return err
 	}
@@ -367,6 +396,7 @@ func (l *Legacy) Close() error {
 			l.delete()
 		}
 		l.running.Wait()
+		l.late.wait()
 		l.mux.Wait()
 	})
 	return nil
@@ -377,10 +407,7 @@ func (l *Legacy) delete() {
 	defer cancel()
 	header := l.header.Clone()
 	l.headers(header)
-	r := (&http.Request{
-		Method: http.MethodDelete, URL: l.url, Host: l.url.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx)
-	if response, err := l.roundTrip(r); err == nil {
+	if response, err := l.roundTrip(l.bare(ctx, http.MethodDelete, header)); err == nil {
 		discard(response)
 	}
 }

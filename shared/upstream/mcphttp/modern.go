@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,7 @@ type Modern struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
+	mu     sync.Mutex // held while calls grow, so that none is added once Close waits
 	calls  sync.WaitGroup
 }
 
@@ -40,29 +40,29 @@ func NewModern(config Config) (*Modern, error) {
 
 // Call implements upstream.Peer. The request's params carry the modern metadata.
 func (m *Modern) Call(ctx context.Context, req upstream.Request, from upstream.Listener) (upstream.Reply, error) {
-	if m.ctx.Err() != nil {
-		return upstream.Reply{}, upstream.ErrClosed
+	if !m.begin() {
+		return upstream.Reply{}, fmt.Errorf("%w: %w", upstream.ErrNotSent, upstream.ErrClosed)
 	}
-	m.calls.Add(1)
 	defer m.calls.Done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(m.ctx, func() { cancel(upstream.ErrClosed) })()
 	id := jsonrpc.IntID(m.next.Add(1))
-	response, err := m.post(ctx, m.url, jsonrpc.Request(id, req.Method, req.Params), func(h http.Header) {
-		if version, ok := jsonrpc.GetString(req.Params, "_meta", mcp.MetaVersion); ok {
-			h[mcp.HeaderVersion] = []string{version}
+	header := m.postHeader()
+	mirror(header, req.Headers)
+	fields := [3]string{0: req.Method}
+	header[mcp.HeaderMethod] = fields[0:1:1]
+	if version, ok := jsonrpc.GetString(req.Params, "_meta", mcp.MetaVersion); ok {
+		fields[1] = version
+		header[mcp.HeaderVersion] = fields[1:2:2]
+	}
+	if member := nameMember(req.Method); member != "" {
+		if name, ok := jsonrpc.GetString(req.Params, member); ok {
+			fields[2] = mcp.EncodeHeader(name)
+			header[mcp.HeaderName] = fields[2:3:3]
 		}
-		h[mcp.HeaderMethod] = []string{req.Method}
-		if member := nameMember(req.Method); member != "" {
-			if name, ok := jsonrpc.GetString(req.Params, member); ok {
-				h[mcp.HeaderName] = []string{encodeHeader(name)}
-			}
-		}
-		for key, values := range req.Headers {
-			h[key] = values
-		}
-	})
+	}
+	response, err := m.post(ctx, m.url, header, jsonrpc.Request(id, req.Method, req.Params))
 	if err != nil {
 		return upstream.Reply{}, err
 	}
@@ -87,9 +87,27 @@ func (m *Modern) Call(ctx context.Context, req upstream.Request, from upstream.L
 	return upstream.Reply{Result: message.Result, Error: message.Error, Status: response.StatusCode}, nil
 }
 
+// begin counts a call, unless the conversation was closed.
+func (m *Modern) begin() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return false
+	}
+	m.calls.Add(1)
+	return true
+}
+
 // stream reads an answer that comes as events.
 func (m *Modern) stream(response *http.Response, id json.RawMessage, from upstream.Listener) (upstream.Reply, error) {
-	defer func() { _ = response.Body.Close() }()
+	answered := false
+	defer func() {
+		if answered {
+			discard(response) // a stream ends behind the answer
+		} else {
+			_ = response.Body.Close()
+		}
+	}()
 	decoder := sse.NewDecoder(response.Body, m.max)
 	for {
 		event, err := decoder.Next()
@@ -112,8 +130,7 @@ func (m *Modern) stream(response *http.Response, id json.RawMessage, from upstre
 				from.Notification(message.Method, params)
 			}
 		case message.IsResponse() && (message.ID == nil || string(message.ID) == string(id)):
-			// The little that may follow is read, so that the connection can be used again.
-			_, _ = io.CopyN(io.Discard, response.Body, 1<<10)
+			answered = true
 			return upstream.Reply{Result: message.Result, Error: message.Error, Status: response.StatusCode}, nil
 		}
 	}
@@ -135,7 +152,9 @@ func (m *Modern) Notify(context.Context, string, json.RawMessage) error { return
 
 // Close implements upstream.Peer.
 func (m *Modern) Close() error {
+	m.mu.Lock()
 	m.cancel(upstream.ErrClosed)
+	m.mu.Unlock()
 	m.calls.Wait()
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"time"
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -24,7 +23,10 @@ type SSE struct {
 	to     *url.URL // where messages are posted
 	result json.RawMessage
 
-	cancel  context.CancelFunc
+	ctx     context.Context // ends with the stream
+	cancel  context.CancelCauseFunc
+	ended   chan struct{} // closed once the stream ended
+	late    cancellations
 	running sync.WaitGroup
 	close   sync.Once
 }
@@ -37,12 +39,11 @@ func OpenSSE(ctx context.Context, config LegacyConfig) (*SSE, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &SSE{endpoint: e}
+	s := &SSE{endpoint: e, ended: make(chan struct{}), late: cancellations{slots: make(chan struct{}, maxLate)}}
 	s.mux = mux.New(config.Listener, s.send)
-	var streaming context.Context
-	streaming, s.cancel = context.WithCancel(context.Background())
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	ready := make(chan error, 1)
-	s.running.Go(func() { s.stream(streaming, ready) })
+	s.running.Go(func() { s.stream(ready) })
 	select {
 	case err = <-ready:
 	case <-ctx.Done():
@@ -75,13 +76,18 @@ func (s *SSE) initialize(ctx context.Context, config LegacyConfig) error {
 	return s.Notify(ctx, mcp.MethodInitialized, nil)
 }
 
+// Done is closed once the conversation ended.
+func (s *SSE) Done() <-chan struct{} { return s.ended }
+
 // Result is the server's InitializeResult.
 func (s *SSE) Result() json.RawMessage { return s.result }
 
 // stream reads the server's stream to its end. ready hears whether it opened and told where to post.
-func (s *SSE) stream(ctx context.Context, ready chan<- error) {
-	err := s.read(ctx, ready)
+func (s *SSE) stream(ready chan<- error) {
+	defer close(s.ended)
+	err := s.read(s.ctx, ready)
 	s.mux.Fail(err)
+	s.cancel(err)
 	select {
 	case ready <- err:
 	default:
@@ -91,9 +97,7 @@ func (s *SSE) stream(ctx context.Context, ready chan<- error) {
 func (s *SSE) read(ctx context.Context, ready chan<- error) error {
 	header := s.header.Clone()
 	header["Accept"] = events
-	response, err := s.roundTrip((&http.Request{
-		Method: http.MethodGet, URL: s.url, Host: s.url.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx))
+	response, err := s.roundTrip(s.bare(ctx, http.MethodGet, header))
 	if err != nil {
 		return err
 	}
@@ -120,7 +124,8 @@ func (s *SSE) read(ctx context.Context, ready chan<- error) error {
 			s.to = to
 			ready <- nil
 		case "message":
-			if len(event.Data) > 0 {
+			// Before the endpoint is known there is nothing to answer, and nowhere to send an answer to.
+			if len(event.Data) > 0 && s.to != nil {
 				if err := s.mux.Deliver(event.Data, nil); err != nil {
 					return err
 				}
@@ -131,7 +136,7 @@ func (s *SSE) read(ctx context.Context, ready chan<- error) error {
 
 // send posts a message.
 func (s *SSE) send(ctx context.Context, message []byte) error {
-	response, err := s.post(ctx, s.to, message, nil)
+	response, err := s.post(ctx, s.to, s.postHeader(), message)
 	if err != nil {
 		return err
 	}
@@ -146,21 +151,32 @@ func (s *SSE) send(ctx context.Context, message []byte) error {
 func (s *SSE) Call(ctx context.Context, req upstream.Request, from upstream.Listener) (upstream.Reply, error) {
 	call, err := s.mux.Begin(ctx, req, from)
 	if err != nil {
-		return upstream.Reply{}, upstream.ErrClosed
+		return upstream.Reply{}, err
 	}
 	defer call.End()
-	if err := s.send(ctx, call.Message); err != nil {
-		return upstream.Reply{}, err
+	if err := s.sendCall(ctx, call); err != nil && ctx.Err() == nil {
+		select {
+		case <-call.Done: // the answer overtook what came of the post, or the stream broke first
+			return call.Reply()
+		default:
+			return upstream.Reply{}, err
+		}
 	}
 	select {
 	case <-call.Done:
 		return call.Reply()
 	case <-ctx.Done():
-		late, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = s.send(late, call.Cancelled("the caller gave up"))
+		s.late.send(s.ctx, call, s.send)
 		return upstream.Reply{}, context.Cause(ctx)
 	}
+}
+
+// sendCall posts a call. It gives up once the conversation ended.
+func (s *SSE) sendCall(ctx context.Context, call *mux.Call) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
+	return s.send(ctx, call.Message)
 }
 
 // Notify implements upstream.Peer.
@@ -172,8 +188,9 @@ func (s *SSE) Notify(ctx context.Context, method string, params json.RawMessage)
 func (s *SSE) Close() error {
 	s.close.Do(func() {
 		s.mux.Fail(upstream.ErrClosed)
-		s.cancel()
+		s.cancel(upstream.ErrClosed)
 		s.running.Wait()
+		s.late.wait()
 		s.mux.Wait()
 	})
 	return nil

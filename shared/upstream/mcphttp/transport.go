@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -69,6 +70,9 @@ func newEndpoint(c Config) (*endpoint, error) {
 		u.User = nil
 	}
 	for key, value := range c.Headers {
+		if !validHeader(key, value) { // the value may be a secret: it is not named
+			return nil, fmt.Errorf("%w: its header %q has a name or a value that HTTP can't carry", upstream.ErrNotSent, key)
+		}
 		e.header.Set(key, value)
 	}
 	if e.transport == nil {
@@ -86,19 +90,43 @@ var (
 	events   = []string{"text/event-stream"}
 )
 
-// post sends a message. Redirects are not followed: they would carry credentials elsewhere.
-func (e *endpoint) post(ctx context.Context, to *url.URL, message []byte, set func(http.Header)) (*http.Response, error) {
+// postHeader is the header of a message, to be completed.
+func (e *endpoint) postHeader() http.Header {
 	header := e.header.Clone()
 	header["Content-Type"] = jsonType
 	header["Accept"] = both
-	if set != nil {
-		set(header)
+	return header
+}
+
+// mirror adds the headers of a request that may travel to a server. What else stands among them is left out, lest a
+// caller replaces a credential or the session.
+func mirror(header, of http.Header) {
+	for key, values := range of {
+		if strings.HasPrefix(key, mcp.HeaderParamPrefix) || key == "Traceparent" || key == "Tracestate" || key == "Baggage" {
+			header[key] = values
+		}
 	}
+}
+
+// post sends a message. Redirects are not followed: they would carry credentials elsewhere.
+func (e *endpoint) post(ctx context.Context, to *url.URL, header http.Header, message []byte) (*http.Response, error) {
+	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(message)), nil }
 	r := (&http.Request{
 		Method: http.MethodPost, URL: to, Host: to.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(message)), ContentLength: int64(len(message)),
+		ContentLength: int64(len(message)),
+		// For the transport, which sends a request anew where a kept connection was closed before a byte of it was
+		// written. Once one was, a POST is never repeated.
+		GetBody: body,
 	}).WithContext(ctx)
+	r.Body, _ = body()
 	return e.roundTrip(r)
+}
+
+// bare makes a request without a body.
+func (e *endpoint) bare(ctx context.Context, method string, header http.Header) *http.Request {
+	return (&http.Request{
+		Method: method, URL: e.url, Host: e.url.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
 }
 
 func (e *endpoint) roundTrip(r *http.Request) (*http.Response, error) {
@@ -109,12 +137,51 @@ func (e *endpoint) roundTrip(r *http.Request) (*http.Response, error) {
 	if cause := context.Cause(r.Context()); cause != nil {
 		return nil, cause
 	}
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
+	if unsent(r, err) {
 		return nil, fmt.Errorf("%w: %w", upstream.ErrNotSent, err)
 	}
 	return nil, fmt.Errorf("%w: %w", upstream.ErrLost, err)
 }
+
+// unsent reports whether a request failed before the server got any of it: no connection came about, or the
+// transport refused to send it.
+func unsent(r *http.Request, err error) bool {
+	var op *net.OpError
+	var certificate *tls.CertificateVerificationError
+	var noTLS tls.RecordHeaderError
+	switch {
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), errors.As(err, &certificate):
+		return true
+	case errors.As(err, &noTLS) && noTLS.Conn != nil: // the first that came was no TLS
+		return true
+	}
+	for key, values := range r.Header {
+		for _, value := range values {
+			if !validHeader(key, value) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// validHeader reports whether HTTP can carry a header field.
+func validHeader(key, value string) bool {
+	for i := 0; i < len(key); i++ {
+		if c := key[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0 {
+			return false
+		}
+	}
+	for i := 0; i < len(value); i++ {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return key != ""
+}
+
+// firstRead is how much memory an answer is given before any of it came.
+const firstRead = 1 << 20
 
 // body reads a whole answer.
 func (e *endpoint) body(response *http.Response) ([]byte, error) {
@@ -124,10 +191,10 @@ func (e *endpoint) body(response *http.Response) ([]byte, error) {
 	}
 	var b []byte
 	var err error
-	if response.ContentLength >= 0 {
-		b = make([]byte, response.ContentLength)
+	if n := response.ContentLength; n >= 0 && n <= firstRead {
+		b = make([]byte, n)
 		_, err = io.ReadFull(response.Body, b)
-	} else {
+	} else { // a server that only announces much gets little
 		b, err = io.ReadAll(io.LimitReader(response.Body, int64(e.max)+1))
 	}
 	switch {
@@ -142,9 +209,20 @@ func (e *endpoint) body(response *http.Response) ([]byte, error) {
 	return b, nil
 }
 
-// discard ends an answer that is of no use, keeping its connection if little of it is left.
+// What is read of an answer that is of no use any more, so that its connection can be used again.
+const (
+	drainBytes = 4 << 10
+	drainTime  = 50 * time.Millisecond
+)
+
+// discard ends an answer, keeping its connection if little of it is left and comes soon.
 func discard(response *http.Response) {
-	_, _ = io.CopyN(io.Discard, response.Body, 4<<10)
+	if response.Body == http.NoBody {
+		return
+	}
+	late := time.AfterFunc(drainTime, func() { _ = response.Body.Close() })
+	_, _ = io.CopyN(io.Discard, response.Body, drainBytes)
+	late.Stop()
 	_ = response.Body.Close()
 }
 
@@ -161,19 +239,6 @@ func kind(response *http.Response) string {
 
 func statusError(response *http.Response) error {
 	return &upstream.StatusError{Status: response.StatusCode, WWWAuthenticate: response.Header.Get("Www-Authenticate")}
-}
-
-// encodeHeader writes a value as a header that mirrors the body: plain where that is possible, else in the
-// sentinel form of the specification (2026-07-28, streamable-http).
-func encodeHeader(value string) string {
-	plain := value == strings.Trim(value, " \t") && !(strings.HasPrefix(value, "=?base64?") && strings.HasSuffix(value, "?="))
-	for i := 0; plain && i < len(value); i++ {
-		plain = value[i] >= 0x20 && value[i] < 0x7f || value[i] == '\t'
-	}
-	if plain {
-		return value
-	}
-	return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(value)) + "?="
 }
 
 // nameMember is the member of params that Mcp-Name mirrors.

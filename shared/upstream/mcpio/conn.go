@@ -102,8 +102,10 @@ func (c *Conn) write() {
 	for {
 		select {
 		case message := <-c.out:
-			if _, err := c.stream.Write(append(message, '\n')); err != nil {
-				_ = c.stream.Close() // the reader ends, and with it all calls
+			if _, err := c.stream.Write(asLine(message)); err != nil {
+				// The reader may wait for room in the queue, or for a stream that is closed in one direction.
+				c.mux.Fail(fmt.Errorf("%w: it takes no more messages: %w", upstream.ErrLost, err))
+				_ = c.stream.Close()
 				return
 			}
 		case <-c.ended:
@@ -112,13 +114,25 @@ func (c *Conn) write() {
 	}
 }
 
-// send queues a message: upstream.ErrNotSent when the queue stays full until ctx ends.
+// asLine makes a line of a message, in its own memory. JSON has raw line breaks between its tokens only, where a
+// space means the same; clients may write them.
+func asLine(message []byte) []byte {
+	for i, c := range message {
+		if c == '\n' || c == '\r' {
+			message[i] = ' '
+		}
+	}
+	return append(message, '\n')
+}
+
+// send queues a message. Its errors say that nothing was sent: upstream.ErrNotSent when the queue stays full
+// until ctx ends, upstream.ErrSessionGone when the conversation ended.
 func (c *Conn) send(ctx context.Context, message []byte) error {
 	select {
 	case c.out <- message:
 		return nil
 	case <-c.ended:
-		return upstream.ErrClosed
+		return fmt.Errorf("%w: the connection ended", upstream.ErrSessionGone)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: it does not read what is sent", upstream.ErrNotSent)
 	}
@@ -129,7 +143,7 @@ func (c *Conn) send(ctx context.Context, message []byte) error {
 func (c *Conn) Call(ctx context.Context, req upstream.Request, from upstream.Listener) (upstream.Reply, error) {
 	call, err := c.mux.Begin(ctx, req, from)
 	if err != nil {
-		return upstream.Reply{}, upstream.ErrClosed
+		return upstream.Reply{}, err
 	}
 	defer call.End()
 	if err := c.send(ctx, call.Message); err != nil {

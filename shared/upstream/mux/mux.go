@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -26,12 +28,25 @@ type Mux struct {
 	mu      sync.Mutex
 	next    int64
 	calls   map[int64]*Call
-	serving map[string]context.CancelFunc // the server's requests, by raw id
+	serving map[string]*question // by the server's raw id
 	failed  error
 }
 
-// maxServing is how many requests of a server may wait for an answer at once.
-const maxServing = 100
+// question is a request of the server that somebody works on.
+type question struct {
+	cancel    context.CancelFunc
+	withdrawn atomic.Bool // by the server, which wants no answer any more
+}
+
+// Bounds of one conversation.
+const (
+	// maxCalls is how many calls may wait for an answer at once.
+	maxCalls = 16384
+	// maxServing is how many requests of the server may wait for an answer at once.
+	maxServing = 100
+	// answerTime is how long an answer to the server may take to send.
+	answerTime = 30 * time.Second
+)
 
 // New makes a Mux. standing hears what concerns no call; it may be nil. answer sends what answers the server's
 // requests.
@@ -39,7 +54,7 @@ func New(standing upstream.Listener, answer func(ctx context.Context, message []
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Mux{
 		standing: standing, answer: answer, ctx: ctx, cancel: cancel,
-		calls: map[int64]*Call{}, serving: map[string]context.CancelFunc{},
+		calls: map[int64]*Call{}, serving: map[string]*question{},
 	}
 }
 
@@ -56,18 +71,27 @@ type Call struct {
 	mux   *Mux
 	ctx   context.Context
 
+	hearing sync.Mutex // held while from is told something: streams deliver side by side
+	over    bool       // from is told nothing more
+
 	once  sync.Once
 	reply upstream.Reply
 	err   error
 }
 
-// Begin starts a call. End must follow. It fails with the error that [Mux.Fail] was called with.
+// Begin starts a call. End must follow. Its errors say that nothing was sent: upstream.ErrSessionGone where the
+// conversation failed, upstream.ErrNotSent where it was closed here or has no room.
 func (m *Mux) Begin(ctx context.Context, req upstream.Request, from upstream.Listener) (*Call, error) {
 	c := &Call{Done: make(chan struct{}), from: from, mux: m, ctx: ctx}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.failed != nil {
-		return nil, m.failed
+	switch {
+	case errors.Is(m.failed, upstream.ErrClosed):
+		return nil, fmt.Errorf("%w: %w", upstream.ErrNotSent, upstream.ErrClosed)
+	case m.failed != nil: // in words only: it is about the calls that were under way
+		return nil, fmt.Errorf("%w: %v", upstream.ErrSessionGone, m.failed) //nolint:errorlint // see above
+	case len(m.calls) >= maxCalls:
+		return nil, fmt.Errorf("%w: more than %d calls wait for its answer", upstream.ErrNotSent, maxCalls)
 	}
 	m.next++
 	c.id = m.next
@@ -80,11 +104,14 @@ func (m *Mux) Begin(ctx context.Context, req upstream.Request, from upstream.Lis
 	return c, nil
 }
 
-// End forgets a call; what still comes for it is dropped.
+// End forgets a call; what still comes for it is dropped. Its listener is told nothing once End returned.
 func (c *Call) End() {
 	c.mux.mu.Lock()
-	defer c.mux.mu.Unlock()
 	delete(c.mux.calls, c.id)
+	c.mux.mu.Unlock()
+	c.hearing.Lock()
+	defer c.hearing.Unlock()
+	c.over = true
 }
 
 // Cancelled is the notification that tells the server to give up the call.
@@ -194,10 +221,11 @@ func (m *Mux) notification(message *jsonrpc.Message, related *Call) {
 		related = c
 	case message.Method == mcp.MethodCancelled:
 		m.mu.Lock()
-		cancel := m.serving[string(jsonrpc.Get(params, "requestId"))]
+		q := m.serving[string(jsonrpc.Get(params, "requestId"))]
 		m.mu.Unlock()
-		if cancel != nil {
-			cancel()
+		if q != nil {
+			q.withdrawn.Store(true)
+			q.cancel()
 		}
 		return
 	}
@@ -206,16 +234,28 @@ func (m *Mux) notification(message *jsonrpc.Message, related *Call) {
 			related = c
 		}
 	}
-	if l := m.listener(related); l != nil {
-		l.Notification(message.Method, params)
-	}
+	m.tell(related, message.Method, params)
 }
 
+// tell passes a notification on to whom it concerns.
+func (m *Mux) tell(related *Call, method string, params json.RawMessage) {
+	l := m.listener(related)
+	if l == nil {
+		return
+	}
+	if related != nil {
+		related.hearing.Lock()
+		defer related.hearing.Unlock()
+		if related.over {
+			return
+		}
+	}
+	l.Notification(method, params)
+}
+
+// listener is who hears what concerns a call, or none; nil where nobody does.
 func (m *Mux) listener(related *Call) upstream.Listener {
 	if related != nil {
-		if related.from == nil {
-			return nil
-		}
 		return related.from
 	}
 	return m.standing
@@ -223,41 +263,60 @@ func (m *Mux) listener(related *Call) upstream.Listener {
 
 // request has the listener answer a request of the server, without holding up what else it sends.
 func (m *Mux) request(message *jsonrpc.Message, related *Call) {
+	ctx, cancel := m.within(related)
 	if message.Method == mcp.MethodPing {
-		m.respond(jsonrpc.Response(message.ID, json.RawMessage("{}")))
+		defer cancel()
+		m.respond(ctx, jsonrpc.Response(message.ID, json.RawMessage("{}")))
 		return
 	}
 	l := m.listener(related)
-	ctx, cancel := context.WithCancel(m.ctx)
 	key := string(message.ID)
+	q := &question{cancel: cancel}
 	m.mu.Lock()
 	refused := l == nil || len(m.serving) >= maxServing || m.serving[key] != nil || m.failed != nil
 	if !refused {
-		m.serving[key] = cancel
+		m.serving[key] = q
+		m.asked.Add(1) // under the lock, so that none is added once Wait may wait
 	}
 	m.mu.Unlock()
 	if refused {
-		cancel()
-		m.respond(jsonrpc.ErrorResponse(message.ID, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "nobody can be asked now; Method not found: %s", message.Method).JSON()))
+		defer cancel()
+		m.respond(ctx, jsonrpc.ErrorResponse(message.ID, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "nobody can be asked now; Method not found: %s", message.Method).JSON()))
 		return
 	}
-	m.asked.Go(func() {
+	method, params, id := message.Method, message.Params, message.ID // the message is the caller's
+	go func() {
+		defer m.asked.Done()
 		defer cancel()
-		if related != nil { // the question ends with the call that it belongs to
-			defer context.AfterFunc(related.ctx, cancel)()
+		defer func() { // after the answer is sent: a server that takes none can't pile them up here
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			delete(m.serving, key)
+		}()
+		result, rpcErr := l.Request(ctx, method, params)
+		switch {
+		case q.withdrawn.Load():
+		case rpcErr != nil:
+			m.respond(m.ctx, jsonrpc.ErrorResponse(id, rpcErr.JSON()))
+		default:
+			m.respond(m.ctx, jsonrpc.Response(id, result))
 		}
-		result, rpcErr := l.Request(ctx, message.Method, message.Params)
-		m.mu.Lock()
-		delete(m.serving, key)
-		m.mu.Unlock()
-		if rpcErr != nil {
-			m.respond(jsonrpc.ErrorResponse(message.ID, rpcErr.JSON()))
-		} else {
-			m.respond(jsonrpc.Response(message.ID, result))
-		}
-	})
+	}()
 }
 
-func (m *Mux) respond(message []byte) {
-	_ = m.answer(m.ctx, message) // the server notices a lost answer by itself
+// within is a context that ends with the conversation, and with the call that a question belongs to.
+func (m *Mux) within(related *Call) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(m.ctx)
+	if related == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(related.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// respond sends an answer to the server. The server notices by itself when one is lost.
+func (m *Mux) respond(ctx context.Context, message []byte) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	_ = m.answer(ctx, message)
 }

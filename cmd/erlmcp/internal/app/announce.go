@@ -18,7 +18,7 @@ func (p *process) announce(ctx context.Context, out io.Writer) {
 		_, _ = fmt.Fprintf(out, "First API key, an administrator's, shown only now and kept in %s/admin-key:\n\n  %s\n\n", p.cfg.DataDir, p.firstKey)
 	}
 	ready := p.awaitReady(ctx)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || p.streams != nil {
 		return
 	}
 	ports := p.ports()

@@ -65,6 +65,10 @@ func (p *process) wireGateway(context.Context) error {
 		return fmt.Errorf("making the REST API: %w", err)
 	}
 	p.services = append(p.services, admin.NewForwarding(p.elsewhere(services)))
+	if p.streams != nil {
+		p.serveStdio(e)
+		return nil
+	}
 	api := http.NewServeMux()
 	api.Handle("/api/v1/", rest)
 	return p.serveTransports(ways, api)
@@ -141,6 +145,9 @@ func (p *process) wireHealth(context.Context) error {
 			return telemetry.Cluster{Nodes: n, Expected: max(p.cfg.Cluster.ExpectedNodes, n), InSync: fresh && p.follower.Ready() == nil}
 		},
 	})
+	if p.streams != nil {
+		return nil
+	}
 	handler := health.Handler(health.HandlerConfig{
 		Checker: p.health, Started: p.started, Metrics: p.metrics.Handler(),
 		Status: func() health.Status {

@@ -67,7 +67,8 @@ type process struct {
 
 	sessions    func() int
 	connections func() map[string]int
-	firstKey    string // an admin key made just now, to be shown once
+	streams     *streams // instead of ports, where they are not nil
+	firstKey    string   // an admin key made just now, to be shown once
 }
 
 // listener is a port of this process.

@@ -32,10 +32,13 @@ func (p *process) wireRPC() error {
 			return err
 		}
 	}
-	if p.grpc, err = p.listen("grpc", p.cfg.Ports.GRPC); err != nil {
-		return err
+	p.address = localAddress
+	if p.streams == nil {
+		if p.grpc, err = p.listen("grpc", p.cfg.Ports.GRPC); err != nil {
+			return err
+		}
+		p.address = p.cfg.Cluster.Advertise
 	}
-	p.address = p.cfg.Cluster.Advertise
 	if host, port, err := net.SplitHostPort(p.address); err == nil && port == "0" {
 		p.address = net.JoinHostPort(host, strconv.Itoa(p.grpc.Addr().(*net.TCPAddr).Port))
 	}
@@ -107,6 +110,9 @@ func (p *process) serve(service interface{ Register(grpc.ServiceRegistrar) }) {
 // wireServing makes the gRPC server of all services of this process. It starts before them and stops after them:
 // they end the streams that never end by themselves.
 func (p *process) wireServing(context.Context) error {
+	if p.streams != nil {
+		return nil
+	}
 	server, err := rpc.NewServer(rpc.ServerConfig{
 		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Audit: p.audit, Drain: p.cfg.Drain, Log: p.log,
 	})

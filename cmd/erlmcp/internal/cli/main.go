@@ -17,7 +17,10 @@ import (
 // System is the world that commands run in.
 type System struct {
 	// Run runs roles until ctx ends.
-	Run     func(ctx context.Context, cfg config.Config, roles []config.Role, out io.Writer) error
+	Run func(ctx context.Context, cfg config.Config, roles []config.Role, out io.Writer) error
+	// RunStdio runs all roles without ports, for one client on two streams.
+	RunStdio func(ctx context.Context, cfg config.Config, in io.Reader, out io.Writer) error
+
 	Args    []string
 	Environ []string
 	In      io.Reader
@@ -92,6 +95,7 @@ func newRoot(s *System) *cobra.Command {
 		}
 	}
 	add("run", runCommands(s)...)
+	add("run", stdioCommand(s))
 	add("look", pingCommand(s), statusCommand(s), getpidCommand(s), stopCommand(s), memoryCommand(s), serversCommand(s), toolsCommand(s), sessionsCommand(s), keysCommand(s), nodesCommand(s))
 	add("config", configCommand(s), importCommand(s))
 	root.AddCommand(versionCommand())
