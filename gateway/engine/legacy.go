@@ -295,6 +295,7 @@ const (
 // Listen passes on the session's standing stream, or, behind an event that the client names, what it missed of
 // that event's stream. When the session's owner is gone it goes on at the next one, and the client notices
 // nothing. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone or ErrDisplaced.
+// On transports without headers an empty event comes first, once nobody else gets the stream.
 func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 	var lost time.Time // since when nobody has the session; zero while someone does
 	for {
@@ -330,7 +331,7 @@ func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 // listen follows the stream at the present owner. last is the id of the last event that was passed on.
 func (s *Session) listen(ctx context.Context, after string, out Stream) (last string, err error) {
 	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
-		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.Load().GetSessionId(), After: after})
+		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.Load().GetSessionId(), After: after, Acknowledge: s.client.Header == nil})
 	})
 	for err == nil {
 		var response *sessionv1.ListenResponse

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,7 +18,7 @@ func CheckTool(tool json.RawMessage) error {
 	}
 	schema := jsonrpc.Get(tool, "inputSchema")
 	params := HeaderParams(schema)
-	if n := strings.Count(string(schema), `"x-mcp-header"`); n > len(params) {
+	if misplaced(schema, len(params)) {
 		return fmt.Errorf("an x-mcp-header annotation stands where no argument of its own is")
 	}
 	seen := map[string]bool{}
@@ -34,6 +35,48 @@ func CheckTool(tool json.RawMessage) error {
 		seen[lower] = true
 	}
 	return nil
+}
+
+// maxSearched is the longest schema that is searched for what only looks like an annotation, in bytes.
+const maxSearched = 1 << 20
+
+// misplaced reports whether a schema has more x-mcp-header annotations than were found at arguments.
+func misplaced(schema json.RawMessage, found int) bool {
+	if bytes.Count(schema, []byte(`"x-mcp-header"`)) <= found { // nearly always
+		return false
+	}
+	return len(schema) > maxSearched || annotations(schema) > found
+}
+
+// annotations counts the x-mcp-header keywords of a JSON schema and the schemas in it. An argument may have the
+// same name, and a value may say so.
+func annotations(schema json.RawMessage) int {
+	if len(schema) > 0 && schema[0] == '[' {
+		n := 0
+		jsonrpc.Elements(schema, func(e []byte) bool {
+			n += annotations(e)
+			return true
+		})
+		return n
+	}
+	n := 0
+	keywords, _ := jsonrpc.ParseObject(schema)
+	for _, keyword := range keywords.Keys() {
+		value := keywords.Get(keyword)
+		switch keyword {
+		case "x-mcp-header":
+			n++
+		case "const", "default", "enum", "examples": // values, no schemas
+		case "properties", "patternProperties", "$defs", "definitions", "dependentSchemas":
+			named, _ := jsonrpc.ParseObject(value)
+			for _, name := range named.Keys() {
+				n += annotations(named.Get(name))
+			}
+		default:
+			n += annotations(value)
+		}
+	}
+	return n
 }
 
 func validToolName(name string) bool {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -51,9 +52,23 @@ func places(t *testing.T) []place {
 			"http": {up.URL("")},
 			"ws":   {"ws://" + cluster.Address(up.Ports.WS) + "/ws"},
 			"sse":  {"http://" + cluster.Address(up.Ports.SSE) + "/sse"},
+			// The program as a bridge.
+			"stdio": {program, "stdio", "--connect", up.URL("")},
+		}})
+		file := filepath.Join(t.TempDir(), "erlmcp.yaml")
+		if err := os.WriteFile(file, []byte(erlmcp.Config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, place{"erlmcp stdio", map[string][]string{
+			// It would take the variable for a misspelt one of its own.
+			"stdio": {"env", "-u", "ERLMCP_PROGRAM", program, "stdio", "--config", file},
 		}})
 		many := cluster.RunCluster(t, erlmcp, cluster.Layout{})
-		all = append(all, place{"erlmcp cluster", map[string][]string{"http": {many.URL("")}}})
+		all = append(all, place{"erlmcp cluster", map[string][]string{
+			"http": {many.URL("")},
+			"ws":   {"ws://" + many.API.Address() + "/ws"},
+			"sse":  {"http://" + many.API.Address() + "/sse"},
+		}})
 	}
 	return all
 }

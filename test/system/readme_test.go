@@ -56,7 +56,9 @@ func TestTheReadmesCommandsRun(t *testing.T) {
 		}
 		return string(out)
 	}
-	testkit.Eventually(t, func() bool { return strings.Contains(run("curl -s http://127.0.0.1:8080/api/v1/tools"), "orders_GetProduct") }, 20*time.Second)
+	testkit.Eventually(t, func() bool {
+		return strings.Contains(run("curl -s http://127.0.0.1:8080/api/v1/tools"), "orders_GetProduct")
+	}, 20*time.Second)
 	if out := run(block(t, "Mcp-Name: orders_GetProduct")); !strings.Contains(out, "9007199254740993") {
 		t.Errorf("listing and calling tools says\n%s", out)
 	}

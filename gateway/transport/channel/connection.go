@@ -67,7 +67,9 @@ func (c *connection) serve(ctx context.Context, cancel context.CancelFunc) {
 	c.tasks.Go(func() { c.write(ctx) })
 	c.tasks.Go(func() { c.watch(ctx) })
 	if c.options.Session != "" {
-		c.follow(ctx, c.options.Session)
+		hold := make(chan struct{})
+		close(hold)
+		await(ctx, c.follow(ctx, c.options.Session, hold))
 	}
 	finished := c.read(ctx)
 	c.end(Gone)

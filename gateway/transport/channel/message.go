@@ -52,10 +52,11 @@ func (c *connection) initialize(ctx context.Context, m *jsonrpc.Message) {
 	}
 	var s *engine.Session
 	var reply engine.Reply
+	again := false
 	if token, ok := jsonrpc.GetString(m.Params, "_meta", MetaSession); ok {
 		found, err := c.server.Engine.Session(ctx, c.client, token)
 		if err == nil {
-			s, reply = found, found.Welcome(m)
+			s, reply, again = found, found.Welcome(m), true
 		} else if !errors.Is(err, engine.ErrNoSession) {
 			c.answer(ctx, m.ID, jsonrpc.Errorf(jsonrpc.CodeInternal, "%s", err))
 			return
@@ -70,9 +71,13 @@ func (c *connection) initialize(ctx context.Context, m *jsonrpc.Message) {
 		return
 	}
 	body = jsonrpc.With(body, jsonrpc.String(s.Token()), "result", "_meta", MetaSession)
-	if c.send(ctx, body) == nil {
-		c.follow(ctx, s.Token())
+	hold := make(chan struct{})
+	attached := c.follow(ctx, s.Token(), hold)
+	if again {
+		await(ctx, attached)
 	}
+	_ = c.send(ctx, body) // or the connection ended
+	close(hold)
 }
 
 func (c *connection) stopping() bool {

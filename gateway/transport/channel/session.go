@@ -41,16 +41,30 @@ func (s *session) lost(token string) {
 	}
 }
 
-// follow makes a session this connection's, and passes on what comes on its standing stream.
-func (c *connection) follow(ctx context.Context, token string) {
+// follow makes a session this connection's, and passes on what comes on its standing stream, once hold is closed.
+// It returns what is closed as soon as no other connection gets anything of the session.
+func (c *connection) follow(ctx context.Context, token string, hold <-chan struct{}) (attached <-chan struct{}) {
+	s := &standing{ctx: ctx, c: c, hold: hold, attached: make(chan struct{})}
 	following, forget := context.WithCancel(ctx)
 	c.session.mu.Lock()
 	c.session.token, c.session.forget = token, forget
 	c.session.mu.Unlock()
 	c.tasks.Go(func() {
 		defer forget()
-		c.listen(following, token)
+		c.listen(following, token, s)
 	})
+	return s.attached
+}
+
+// attachTime is how long a client that comes back to its session may have to wait for it.
+const attachTime = 5 * time.Second
+
+func await(ctx context.Context, attached <-chan struct{}) {
+	select {
+	case <-attached:
+	case <-time.After(attachTime): // it will come later, and with it what was sent meanwhile
+	case <-ctx.Done():
+	}
 }
 
 // Waits between two tries to reach the standing stream.
@@ -61,13 +75,13 @@ const (
 
 // listen passes on a session's standing stream until ctx or the session ends. The stream breaks when the session
 // moves to another owner, and goes on there.
-func (c *connection) listen(ctx context.Context, token string) {
+func (c *connection) listen(ctx context.Context, token string, to *standing) {
 	wait := firstWait
 	for ctx.Err() == nil {
 		began := time.Now()
 		s, err := c.server.Engine.Session(ctx, c.client, token)
 		if err == nil {
-			err = s.Listen(ctx, "", standing{ctx, c})
+			err = s.Listen(ctx, "", to)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -93,14 +107,23 @@ func (c *connection) listen(ctx context.Context, token string) {
 
 // standing takes what comes on the standing stream.
 type standing struct {
-	ctx context.Context
-	c   *connection
+	ctx      context.Context
+	c        *connection
+	hold     <-chan struct{}
+	once     sync.Once
+	attached chan struct{}
 }
 
 // Send implements engine.Stream.
-func (s standing) Send(_ string, message []byte) error {
-	if message == nil {
+func (s *standing) Send(_ string, message []byte) error {
+	s.once.Do(func() { close(s.attached) })
+	if len(message) == 0 {
 		return nil
+	}
+	select {
+	case <-s.hold:
+	case <-s.ctx.Done():
+		return s.ctx.Err()
 	}
 	return s.c.send(s.ctx, message)
 }

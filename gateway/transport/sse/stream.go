@@ -79,7 +79,7 @@ const keptBuffer = 64 << 10
 
 // Send implements engine.Stream. This revision's streams can't be resumed, so ids are left out.
 func (s *stream) Send(_ string, message []byte) error {
-	if message == nil {
+	if len(message) == 0 {
 		return nil
 	}
 	s.mu.Lock()

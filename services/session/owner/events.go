@@ -130,7 +130,7 @@ func (s *session) follow(ctx context.Context, st *stream, r *reader, seq uint64,
 }
 
 // listen passes on the standing stream, or the rest of a stream behind an event.
-func (s *session) listen(ctx context.Context, after string, send func(Event) error) error {
+func (s *session) listen(ctx context.Context, after string, acknowledge bool, send func(Event) error) error {
 	s.touch()
 	defer s.touch()
 	ctx, cancel := context.WithCancel(ctx)
@@ -140,6 +140,12 @@ func (s *session) listen(ctx context.Context, after string, send func(Event) err
 		r := s.standing.attach()
 		if r.tookOver {
 			s.fallBackAll() // the client has a new connection, and perhaps nobody noticed the end of the old one
+		}
+		if acknowledge {
+			if err := send(Event{}); err != nil {
+				r.detach()
+				return err
+			}
 		}
 		return s.follow(ctx, s.standing, r, 0, send)
 	}

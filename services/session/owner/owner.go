@@ -251,13 +251,14 @@ func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) erro
 	return nil
 }
 
-// Listen passes on a session's standing stream or the rest of one of its streams: ErrGone, ErrDisplaced.
-func (o *Owner) Listen(ctx context.Context, id, after string, send func(Event) error) error {
+// Listen passes on a session's standing stream or the rest of one of its streams, if asked an empty event first: ErrGone,
+// ErrDisplaced.
+func (o *Owner) Listen(ctx context.Context, id, after string, acknowledge bool, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
-	return s.listen(ctx, after, send)
+	return s.listen(ctx, after, acknowledge, send)
 }
 
 // Close ends a session.

@@ -77,7 +77,7 @@ func HTTP(ctx context.Context, config mcphttp.Config, c Client) (*registryv1.Off
 	return offer, c.list(ctx, old, false, offer)
 }
 
-// discoverTime is how long a program on a stream has to answer server/discover. Old ones may not answer at all.
+// discoverTime is how long a server has to answer server/discover. Old ones may not answer at all.
 const discoverTime = 5 * time.Second
 
 // Stream describes a server that speaks over a stream of bytes. dial opens a stream; it is called again where
@@ -90,9 +90,13 @@ func Stream(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser,
 	}
 	modern := mcpio.New(stream, mcpio.Config{})
 	defer func() { _ = modern.Close() }()
-	short, cancel := context.WithTimeout(ctx, discoverTime)
-	modernErr := c.discover(short, modern, offer)
-	cancel()
+	modernErr := c.discover(ctx, modern, offer)
+	if modernErr != nil {
+		_ = modern.Close() // two of a program may be one too many
+		if ctx.Err() != nil {
+			return nil, modernErr
+		}
+	}
 	if stream, err = dial(ctx); err != nil {
 		return nil, err
 	}
@@ -115,6 +119,8 @@ func Stream(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser,
 
 // discover asks a server whether and how it speaks the modern era.
 func (c Client) discover(ctx context.Context, peer upstream.Peer, offer *registryv1.Offer) error {
+	ctx, cancel := context.WithTimeout(ctx, discoverTime)
+	defer cancel()
 	reply, err := peer.Call(ctx, upstream.Request{Method: mcp.MethodDiscover, Params: c.modernParams(nil)}, nil)
 	if err != nil {
 		return err

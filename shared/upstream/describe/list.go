@@ -47,14 +47,31 @@ func (c Client) list(ctx context.Context, peer upstream.Peer, modern bool, offer
 // fit drops tools that must not be shown.
 func (c Client) fit(tools []*registryv1.Item) []*registryv1.Item {
 	kept := tools[:0]
+	out := 0
 	for _, t := range tools {
 		if err := mcp.CheckTool(t.GetJson()); err != nil {
-			c.log().Warn("a tool is left out", "tool", t.GetKey(), "reason", err)
+			if out++; out <= maxNamed {
+				c.log().Warn("a tool is left out", "tool", short(t.GetKey()), "reason", err)
+			}
 			continue
 		}
 		kept = append(kept, t)
 	}
+	if out > maxNamed {
+		c.log().Warn("more tools are left out", "count", out-maxNamed)
+	}
 	return kept
+}
+
+// maxNamed is how many of the items that are left out of a list are named in the log.
+const maxNamed = 10
+
+// short bounds what a server can write to the log.
+func short(name string) string {
+	if len(name) > 128 {
+		return name[:128] + "..."
+	}
+	return name
 }
 
 type lister struct {
@@ -69,6 +86,12 @@ type lister struct {
 func (l *lister) all(ctx context.Context, method, member, key string) ([]*registryv1.Item, error) {
 	var items []*registryv1.Item
 	seen := map[string]bool{}
+	out := 0
+	defer func() {
+		if out > maxNamed {
+			l.client.log().Warn("more items are left out: their keys are missing or stand twice", "method", method, "count", out-maxNamed)
+		}
+	}()
 	var cursor json.RawMessage
 	for range maxPages {
 		var params json.RawMessage
@@ -94,15 +117,17 @@ func (l *lister) all(ctx context.Context, method, member, key string) ([]*regist
 			return nil, fmt.Errorf("%w: %s: its result has no %q", upstream.ErrRefused, method, member)
 		}
 		jsonrpc.Elements(page, func(e []byte) bool {
-			name, ok := jsonrpc.GetString(e, key)
-			if !ok || name == "" || seen[name] {
-				l.client.log().Warn("an item is left out: its key is missing or stands twice", "method", method, "key", key, "value", name)
-				return true
-			}
-			seen[name] = true
-			items = append(items, &registryv1.Item{Key: name, Json: e})
 			l.items++
 			l.bytes += len(e)
+			name, ok := jsonrpc.GetString(e, key)
+			if !ok || name == "" || seen[name] {
+				if out++; out <= maxNamed {
+					l.client.log().Warn("an item is left out: its key is missing or stands twice", "method", method, "key", key, "value", short(name))
+				}
+			} else {
+				seen[name] = true
+				items = append(items, &registryv1.Item{Key: name, Json: e})
+			}
 			return l.items <= maxItems && l.bytes <= maxBytes
 		})
 		if l.items > maxItems || l.bytes > maxBytes {

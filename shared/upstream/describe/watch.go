@@ -33,42 +33,60 @@ func WatchHTTP(ctx context.Context, config mcphttp.Config, offer *registryv1.Off
 		return c.listen(ctx, peer, changed)
 	}
 	legacyConfig := mcphttp.LegacyConfig{Config: config, Version: offer.GetLegacyVersion(), Info: c.Info, Listener: changes(changed)}
-	var peer upstream.Peer
-	var err error
 	switch {
 	case offer.GetHttpSse():
-		peer, err = mcphttp.OpenSSE(ctx, legacyConfig)
+		peer, err := mcphttp.OpenSSE(ctx, legacyConfig)
+		if err != nil {
+			return err
+		}
+		return stay(ctx, peer, peer.Done())
 	case offer.GetSessionless():
 		return ErrNoStream
-	default:
-		peer, err = mcphttp.Initialize(ctx, legacyConfig)
 	}
+	peer, err := mcphttp.Initialize(ctx, legacyConfig)
 	if err != nil {
 		return err
 	}
+	return stay(ctx, peer, peer.Silent())
+}
+
+// stay holds a legacy conversation until it is lost, ctx ends, or nothing more is heard on it, and closes it.
+func stay(ctx context.Context, peer upstream.Peer, silent <-chan struct{}) error {
 	defer func() { _ = peer.Close() }()
 	for {
+		over := false
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-silent:
+			over = true
 		case <-time.After(pingEvery):
 		}
 		short, cancel := context.WithTimeout(ctx, pingEvery)
 		_, err := peer.Call(short, upstream.Request{Method: mcp.MethodPing}, nil)
 		cancel()
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case over: // the session stands, and the server has no stream for it
+			return ErrNoStream
 		}
 	}
 }
 
+// listChanges are the notifications that are asked for.
+var listChanges = []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged"}
+
 func (c Client) listen(ctx context.Context, peer upstream.Peer, changed func()) error {
 	var wanted, params jsonrpc.Object
-	for _, key := range []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged"} {
+	for _, key := range listChanges {
 		wanted.Set(key, json.RawMessage("true"))
 	}
 	params.Set("notifications", wanted.JSON())
-	reply, err := peer.Call(ctx, upstream.Request{Method: mcp.MethodListen, Params: c.modernParams(params.JSON())}, changes(changed))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	from := subscription{changes(changed), func() { cancel(ErrNoStream) }}
+	reply, err := peer.Call(ctx, upstream.Request{Method: mcp.MethodListen, Params: c.modernParams(params.JSON())}, from)
 	if err != nil {
 		return err
 	}
@@ -96,4 +114,24 @@ func (f changes) Notification(method string, _ json.RawMessage) {
 // Request implements upstream.Listener.
 func (f changes) Request(_ context.Context, method string, _ json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
 	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "Method not found: %s", method)
+}
+
+// subscription hears a subscriptions/listen.
+type subscription struct {
+	changes
+	none func() // called where the server honours nothing that was asked for
+}
+
+// Notification implements upstream.Listener.
+func (s subscription) Notification(method string, params json.RawMessage) {
+	if method != mcp.MethodAcknowledged {
+		s.changes.Notification(method, params)
+		return
+	}
+	for _, key := range listChanges {
+		if string(jsonrpc.Get(params, "notifications", key)) == "true" {
+			return
+		}
+	}
+	s.none()
 }

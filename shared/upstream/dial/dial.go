@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	"erlmcp.dev/shared/upstream"
@@ -24,7 +25,23 @@ type Dialer struct {
 	Transport http.RoundTripper
 	// Info is the Implementation object that servers are told where a client has none; may be nil.
 	Info json.RawMessage
-	Log  *slog.Logger
+	// Log hears of servers. What a server offers and can't be shown is said once, however often it is
+	// described. Optional.
+	Log *slog.Logger
+
+	once sync.Once
+	told *slog.Logger // Log, without what it was told before
+}
+
+// log is the log of who describes servers.
+func (d *Dialer) log() *slog.Logger {
+	d.once.Do(func() {
+		d.told = slog.New(slog.DiscardHandler)
+		if d.Log != nil {
+			d.told = slog.New(newFirst(d.Log.Handler()))
+		}
+	})
+	return d.told
 }
 
 // HTTP is how an MCP server over HTTP is reached.
@@ -49,8 +66,12 @@ func (d *Dialer) Shared(ctx context.Context, s *registryv1.CatalogServer) (upstr
 
 // GRPC opens a conversation with a gRPC service.
 func (d *Dialer) GRPC(ctx context.Context, s *registryv1.Server) (*grpcreflect.Peer, error) {
+	return openGRPC(ctx, s, d.Log)
+}
+
+func openGRPC(ctx context.Context, s *registryv1.Server, log *slog.Logger) (*grpcreflect.Peer, error) {
 	e := s.GetGrpc()
-	config := grpcreflect.Config{Target: e.GetTarget(), Services: e.GetServices(), Metadata: e.GetMetadata(), Log: d.Log}
+	config := grpcreflect.Config{Target: e.GetTarget(), Services: e.GetServices(), Metadata: e.GetMetadata(), Log: log}
 	if e.GetTls() {
 		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -64,14 +85,14 @@ func (d *Dialer) GRPC(ctx context.Context, s *registryv1.Server) (*grpcreflect.P
 func (d *Dialer) Describe(ctx context.Context, s *registryv1.Server) (*registryv1.Offer, error) {
 	switch e := s.GetEndpoint().(type) {
 	case *registryv1.Server_Grpc:
-		peer, err := d.GRPC(ctx, s)
+		peer, err := openGRPC(ctx, s, d.log())
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = peer.Close() }()
 		return peer.Describe(ctx)
 	case *registryv1.Server_Http:
-		return describe.HTTP(ctx, d.HTTP(e.Http), describe.Client{Info: d.Info, Log: d.Log})
+		return describe.HTTP(ctx, d.HTTP(e.Http), describe.Client{Info: d.Info, Log: d.log().With("server", s.GetName())})
 	}
 	return nil, fmt.Errorf("%w: it is no network server", upstream.ErrNotSent)
 }
@@ -79,7 +100,7 @@ func (d *Dialer) Describe(ctx context.Context, s *registryv1.Server) (*registryv
 // Watch stays subscribed to a server's list changes; describe.ErrNoStream where it tells of none.
 func (d *Dialer) Watch(ctx context.Context, s *registryv1.Server, offer *registryv1.Offer, changed func()) error {
 	if e := s.GetHttp(); e != nil {
-		return describe.WatchHTTP(ctx, d.HTTP(e), offer, describe.Client{Info: d.Info, Log: d.Log}, changed)
+		return describe.WatchHTTP(ctx, d.HTTP(e), offer, describe.Client{Info: d.Info, Log: d.log().With("server", s.GetName())}, changed)
 	}
 	return describe.ErrNoStream
 }

@@ -784,7 +784,9 @@ type ListenRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Continue behind this event, on its stream; the standing stream from now on when empty.
-	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// Begin with an empty event, once nobody else is passed the standing stream any more.
+	Acknowledge   bool `protobuf:"varint,3,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -831,6 +833,13 @@ func (x *ListenRequest) GetAfter() string {
 		return x.After
 	}
 	return ""
+}
+
+func (x *ListenRequest) GetAcknowledge() bool {
+	if x != nil {
+		return x.Acknowledge
+	}
+	return false
 }
 
 type ListenResponse struct {
@@ -1638,11 +1647,12 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\tresumable\x18\x04 \x01(\bR\tresumable\x12\x1b\n" +
 	"\tfall_back\x18\x05 \x01(\bR\bfallBack\">\n" +
 	"\fSendResponse\x12.\n" +
-	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"N\n" +
+	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"p\n" +
 	"\rListenRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12\x14\n" +
-	"\x05after\x18\x02 \x01(\tR\x05after\"@\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12 \n" +
+	"\vacknowledge\x18\x03 \x01(\bR\vacknowledge\"@\n" +
 	"\x0eListenResponse\x12.\n" +
 	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"Y\n" +
 	"\vPostRequest\x12'\n" +
