@@ -132,7 +132,7 @@ func (o *Opener) Describe(ctx context.Context, s *registryv1.Server) (*registryv
 			last = process
 		}
 		return process, err
-	}, describe.Client{Info: o.Dialer.Info, Log: o.Dialer.Log})
+	}, o.Dialer.Client(s))
 	if err != nil && last != nil {
 		if words := last.Stderr(); words != "" {
 			err = fmt.Errorf("%w; its last words: %s", err, words)

@@ -44,6 +44,11 @@ func (d *Dialer) log() *slog.Logger {
 	return d.told
 }
 
+// Client is who asks a server what it offers.
+func (d *Dialer) Client(s *registryv1.Server) describe.Client {
+	return describe.Client{Info: d.Info, Log: d.log().With("server", s.GetName())}
+}
+
 // HTTP is how an MCP server over HTTP is reached.
 func (d *Dialer) HTTP(e *registryv1.HttpEndpoint) mcphttp.Config {
 	return mcphttp.Config{URL: e.GetUrl(), Headers: e.GetHeaders(), Transport: d.Transport}
@@ -92,7 +97,7 @@ func (d *Dialer) Describe(ctx context.Context, s *registryv1.Server) (*registryv
 		defer func() { _ = peer.Close() }()
 		return peer.Describe(ctx)
 	case *registryv1.Server_Http:
-		return describe.HTTP(ctx, d.HTTP(e.Http), describe.Client{Info: d.Info, Log: d.log().With("server", s.GetName())})
+		return describe.HTTP(ctx, d.HTTP(e.Http), d.Client(s))
 	}
 	return nil, fmt.Errorf("%w: it is no network server", upstream.ErrNotSent)
 }
@@ -100,7 +105,7 @@ func (d *Dialer) Describe(ctx context.Context, s *registryv1.Server) (*registryv
 // Watch stays subscribed to a server's list changes; describe.ErrNoStream where it tells of none.
 func (d *Dialer) Watch(ctx context.Context, s *registryv1.Server, offer *registryv1.Offer, changed func()) error {
 	if e := s.GetHttp(); e != nil {
-		return describe.WatchHTTP(ctx, d.HTTP(e), offer, describe.Client{Info: d.Info, Log: d.log().With("server", s.GetName())}, changed)
+		return describe.WatchHTTP(ctx, d.HTTP(e), offer, d.Client(s), changed)
 	}
 	return describe.ErrNoStream
 }
