@@ -85,7 +85,7 @@ lint-proto: protodeps $(BIN)/.buf
 	$(BIN)/buf format -d --exit-code proto
 	@rm -rf .build/base && mkdir -p .build/base/.build
 	@if [ -n "$(BASE)" ] && git cat-file -e "$(BASE):proto/erlmcp" 2>/dev/null; then \
-	  git archive "$(BASE)" proto buf.yaml | tar -x -C .build/base && cp -R .build/protodeps .build/base/.build/ && \
+	  git archive "$(BASE)" proto examples buf.yaml | tar -x -C .build/base && cp -R .build/protodeps .build/base/.build/ && \
 	  echo "$(BIN)/buf breaking --against $(BASE)" && $(BIN)/buf breaking --against .build/base; \
 	else echo "no older protos to compare with"; fi
 
