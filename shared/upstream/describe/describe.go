@@ -49,7 +49,9 @@ func HTTP(ctx context.Context, config mcphttp.Config, c Client) (*registryv1.Off
 		return nil, modernErr // nobody is there to speak any era
 	}
 	legacyConfig := mcphttp.LegacyConfig{Config: config, Version: mcp.LegacyVersions[0], Info: c.Info, NoStream: true}
-	legacy, legacyErr := mcphttp.Initialize(ctx, legacyConfig)
+	probe, cancel := legacyProbe(ctx, modernErr == nil)
+	legacy, legacyErr := mcphttp.Initialize(probe, legacyConfig)
+	cancel()
 	if legacyErr == nil {
 		defer func() { _ = legacy.Close() }()
 		offer.Eras = append(offer.Eras, registryv1.Era_ERA_LEGACY)
@@ -97,13 +99,9 @@ func Stream(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser,
 			return nil, modernErr
 		}
 	}
-	if stream, err = dial(ctx); err != nil {
-		return nil, err
-	}
-	legacy := mcpio.New(stream, mcpio.Config{})
-	defer func() { _ = legacy.Close() }()
-	result, legacyErr := legacy.Initialize(ctx, mcp.LegacyVersions[0], nil, c.Info)
+	legacy, result, legacyErr := c.initialize(ctx, dial, modernErr == nil)
 	if legacyErr == nil {
+		defer func() { _ = legacy.Close() }()
 		offer.Eras = append(offer.Eras, registryv1.Era_ERA_LEGACY)
 		offer.LegacyVersion, _ = jsonrpc.GetString(result, "protocolVersion")
 	}
@@ -115,6 +113,32 @@ func Stream(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser,
 		return offer, c.list(ctx, legacy, false, offer)
 	}
 	return nil, legacyErr
+}
+
+// initialize opens a legacy conversation on a stream of its own.
+func (c Client) initialize(ctx context.Context, dial func(context.Context) (io.ReadWriteCloser, error), isModern bool) (*mcpio.Conn, json.RawMessage, error) {
+	ctx, cancel := legacyProbe(ctx, isModern)
+	defer cancel()
+	stream, err := dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn := mcpio.New(stream, mcpio.Config{})
+	result, err := conn.Initialize(ctx, mcp.LegacyVersions[0], nil, c.Info)
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	return conn, result, nil
+}
+
+// legacyProbe bounds asking a server that is known to be modern whether it is legacy too. It may never answer, and
+// whatever it makes of the question it can be described.
+func legacyProbe(ctx context.Context, isModern bool) (context.Context, context.CancelFunc) {
+	if isModern {
+		return context.WithTimeout(ctx, discoverTime)
+	}
+	return context.WithCancel(ctx)
 }
 
 // discover asks a server whether and how it speaks the modern era.

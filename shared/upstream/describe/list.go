@@ -116,9 +116,9 @@ func (l *lister) all(ctx context.Context, method, member, key string) ([]*regist
 		if len(page) == 0 || page[0] != '[' {
 			return nil, fmt.Errorf("%w: %s: its result has no %q", upstream.ErrRefused, method, member)
 		}
+		l.bytes += len(reply.Result) // items keep their page in memory
 		jsonrpc.Elements(page, func(e []byte) bool {
 			l.items++
-			l.bytes += len(e)
 			name, ok := jsonrpc.GetString(e, key)
 			if !ok || name == "" || seen[name] {
 				if out++; out <= maxNamed {

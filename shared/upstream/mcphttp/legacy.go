@@ -3,15 +3,14 @@ package mcphttp
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
-	"erlmcp.dev/shared/sse"
 	"erlmcp.dev/shared/upstream"
 	"erlmcp.dev/shared/upstream/mux"
 )
@@ -93,13 +92,17 @@ func (l *Legacy) initialize(ctx context.Context, config LegacyConfig) error {
 	return l.Notify(ctx, mcp.MethodInitialized, nil)
 }
 
-// Resume continues a session that another process opened.
+// Resume continues a session that another process opened. Calls of that process must be over: their answers are not
+// heard here.
 func Resume(config LegacyConfig) (*Legacy, error) {
 	l, err := newLegacy(config)
 	if err != nil {
 		return nil, err
 	}
 	l.session, l.version = config.SessionID, config.Version
+	// An id must not be used again within a session (2025-11-25, basic). Nobody says which ones were used, so they
+	// begin anywhere beyond those of Initialize, and below 1<<53, what servers hold exactly in a float.
+	l.mux.IDsAfter(1<<50 + rand.Int64N(1<<52))
 	l.follow(config)
 	return l, nil
 }
@@ -148,9 +151,8 @@ func (l *Legacy) headers(h http.Header) {
 
 // Call implements upstream.Peer.
 func (l *Legacy) Call(ctx context.Context, req upstream.Request, from upstream.Listener) (upstream.Reply, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := l.within(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })()
 	call, err := l.mux.Begin(ctx, req, from)
 	if err != nil {
 		return upstream.Reply{}, err
@@ -204,166 +206,6 @@ func (l *Legacy) answer(ctx context.Context, response *http.Response, call *mux.
 	}
 }
 
-// Bounds of resuming a call's stream.
-const (
-	defaultRetry = 500 * time.Millisecond
-	minRetry     = 10 * time.Millisecond
-	maxRetry     = 30 * time.Second
-	maxResumes   = 1000
-)
-
-func (l *Legacy) stream(ctx context.Context, response *http.Response, call *mux.Call) (upstream.Reply, error) {
-	position := position{retry: defaultRetry}
-	for range maxResumes {
-		err := l.read(ctx, response, call, &position)
-		select {
-		case <-call.Done:
-			return call.Reply()
-		default:
-		}
-		if ctx.Err() != nil {
-			return upstream.Reply{}, context.Cause(ctx)
-		}
-		if position.id == "" || errors.Is(err, upstream.ErrTooLarge) || errors.Is(err, upstream.ErrRefused) {
-			return upstream.Reply{}, err
-		}
-		if response, err = l.resume(ctx, &position, call); err != nil { //nolint:bodyclose // read closes it
-			return upstream.Reply{}, err
-		}
-		if response == nil {
-			return call.Reply()
-		}
-	}
-	return upstream.Reply{}, fmt.Errorf("%w: its stream broke %d times", upstream.ErrLost, maxResumes)
-}
-
-// position is where a stream can be resumed.
-type position struct {
-	id    string
-	retry time.Duration
-}
-
-// read delivers a stream's events until it ends or the call is answered.
-func (l *Legacy) read(ctx context.Context, response *http.Response, call *mux.Call, at *position) error {
-	answered := false
-	defer func() {
-		if answered {
-			discard(response) // a stream ends behind the answer
-		} else {
-			_ = response.Body.Close()
-		}
-	}()
-	decoder := sse.NewDecoder(response.Body, l.max)
-	for {
-		event, err := decoder.Next()
-		if err != nil {
-			return streamError(ctx, err)
-		}
-		if event.HasID {
-			at.id = event.ID
-		}
-		if event.Retry > 0 {
-			at.retry = max(min(event.Retry, maxRetry), minRetry)
-		}
-		if len(event.Data) == 0 || event.Name != "message" {
-			continue
-		}
-		if err := l.mux.Deliver(event.Data, call); err != nil {
-			return err
-		}
-		if call != nil {
-			select {
-			case <-call.Done:
-				answered = true
-				return nil
-			default:
-			}
-		}
-	}
-}
-
-// resume asks for what follows a position, after the time that the server wants. The response is nil where the
-// call was answered meanwhile.
-func (l *Legacy) resume(ctx context.Context, at *position, call *mux.Call) (*http.Response, error) {
-	failures := 0
-	for {
-		select {
-		case <-time.After(at.retry):
-		case <-call.Done: // answered on another stream
-			return nil, nil
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		response, err := l.get(ctx, at.id)
-		if err == nil {
-			return response, nil
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if failures++; failures == 5 || final(err) {
-			// In words only: the call was sent, whatever became of the attempts to hear its answer.
-			return nil, fmt.Errorf("%w: its stream could not be resumed: %v", upstream.ErrLost, err) //nolint:errorlint // see above
-		}
-	}
-}
-
-// final reports whether asking for a stream again would bring the same error.
-func final(err error) bool {
-	var refused *upstream.StatusError
-	if errors.As(err, &refused) {
-		return refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusConflict
-	}
-	return errors.Is(err, upstream.ErrSessionGone)
-}
-
-// get opens an event stream, behind an event where after is not empty.
-func (l *Legacy) get(ctx context.Context, after string) (*http.Response, error) {
-	header := l.header.Clone()
-	l.headers(header)
-	header["Accept"] = events
-	if after != "" {
-		header[mcp.HeaderLastEvent] = []string{after}
-	}
-	response, err := l.roundTrip(l.bare(ctx, http.MethodGet, header))
-	switch {
-	case err != nil:
-		return nil, err
-	case response.StatusCode == http.StatusNotFound:
-		discard(response)
-		return nil, upstream.ErrSessionGone
-	case response.StatusCode != http.StatusOK || kind(response) != "text/event-stream":
-		discard(response)
-		return nil, statusError(response)
-	}
-	return response, nil
-}
-
-// stand hears the standing stream until the conversation ends, coming back to it when it breaks.
-func (l *Legacy) stand() {
-	defer close(l.silent)
-	at := position{retry: defaultRetry}
-	for l.ctx.Err() == nil {
-		response, err := l.get(l.ctx, at.id) //nolint:bodyclose // read closes it
-		wait := at.retry
-		switch {
-		case err == nil:
-			_ = l.read(l.ctx, response, nil, &at) // it broke, or the server ended it: come back
-			wait = at.retry
-		case final(err) && at.id != "" && !errors.Is(err, upstream.ErrSessionGone):
-			at.id = "" // the server kept no events: hear what comes from now on
-		case final(err):
-			return // it has none, or the session is over: the next call says so
-		default:
-			wait = max(wait, 2*time.Second)
-		}
-		select {
-		case <-time.After(wait):
-		case <-l.ctx.Done():
-		}
-	}
-}
-
 // send posts a notification or response.
 func (l *Legacy) send(ctx context.Context, message []byte) error {
 	header := l.postHeader()
@@ -384,7 +226,19 @@ func (l *Legacy) send(ctx context.Context, message []byte) error {
 
 // Notify implements upstream.Peer.
 func (l *Legacy) Notify(ctx context.Context, method string, params json.RawMessage) error {
+	if err := l.mux.Over(); err != nil {
+		return err
+	}
+	ctx, cancel := l.within(ctx)
+	defer cancel(nil)
 	return l.send(ctx, jsonrpc.Request(nil, method, params))
+}
+
+// within is ctx, ended by the conversation's end too.
+func (l *Legacy) within(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
+	return ctx, func(cause error) { stop(); cancel(cause) }
 }
 
 // Close implements upstream.Peer. It ends the session at the server too.

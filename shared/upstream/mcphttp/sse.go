@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	"erlmcp.dev/shared/jsonrpc"
@@ -118,7 +119,7 @@ func (s *SSE) read(ctx context.Context, ready chan<- error) error {
 				continue
 			}
 			to, err := s.url.Parse(string(event.Data))
-			if err != nil || to.Scheme != s.url.Scheme || to.Host != s.url.Host {
+			if err != nil || !sameOrigin(to, s.url) {
 				return fmt.Errorf("%w: it wants messages to be sent to another place", upstream.ErrRefused)
 			}
 			s.to = to
@@ -132,6 +133,21 @@ func (s *SSE) read(ctx context.Context, ready chan<- error) error {
 			}
 		}
 	}
+}
+
+// sameOrigin reports whether two URLs have one scheme, host and port, however they are spelt (RFC 6454).
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && a.Hostname() != "" && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+func port(u *url.URL) string {
+	switch p := u.Port(); {
+	case p != "":
+		return p
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
 }
 
 // send posts a message.
@@ -154,7 +170,7 @@ func (s *SSE) Call(ctx context.Context, req upstream.Request, from upstream.List
 		return upstream.Reply{}, err
 	}
 	defer call.End()
-	if err := s.sendCall(ctx, call); err != nil && ctx.Err() == nil {
+	if err := s.sendWithin(ctx, call.Message); err != nil && ctx.Err() == nil {
 		select {
 		case <-call.Done: // the answer overtook what came of the post, or the stream broke first
 			return call.Reply()
@@ -171,17 +187,20 @@ func (s *SSE) Call(ctx context.Context, req upstream.Request, from upstream.List
 	}
 }
 
-// sendCall posts a call. It gives up once the conversation ended.
-func (s *SSE) sendCall(ctx context.Context, call *mux.Call) error {
+// sendWithin posts a message. It gives up once the conversation ended.
+func (s *SSE) sendWithin(ctx context.Context, message []byte) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
-	return s.send(ctx, call.Message)
+	return s.send(ctx, message)
 }
 
 // Notify implements upstream.Peer.
 func (s *SSE) Notify(ctx context.Context, method string, params json.RawMessage) error {
-	return s.send(ctx, jsonrpc.Request(nil, method, params))
+	if err := s.mux.Over(); err != nil {
+		return err
+	}
+	return s.sendWithin(ctx, jsonrpc.Request(nil, method, params))
 }
 
 // Close implements upstream.Peer.

@@ -42,7 +42,7 @@ type Config struct {
 // maxQueue is how many messages wait to be written. A server that does not read gets no more calls.
 const maxQueue = 256
 
-// New makes a Conn that owns the stream.
+// New makes a Conn that owns the stream. Closing the stream must end a Read and a Write under way.
 func New(stream io.ReadWriteCloser, config Config) *Conn {
 	if config.MaxLine == 0 {
 		config.MaxLine = upstream.MaxMessage
@@ -126,20 +126,24 @@ func asLine(message []byte) []byte {
 }
 
 // send queues a message. Its errors say that nothing was sent: upstream.ErrNotSent when the queue stays full
-// until ctx ends, upstream.ErrSessionGone when the conversation ended.
+// until ctx ends or the Conn was closed, upstream.ErrSessionGone when the conversation ended.
 func (c *Conn) send(ctx context.Context, message []byte) error {
+	if err := c.mux.Over(); err != nil { // the queue may have room all the same
+		return err
+	}
 	select {
 	case c.out <- message:
 		return nil
 	case <-c.ended:
-		return fmt.Errorf("%w: the connection ended", upstream.ErrSessionGone)
+		return c.mux.Over()
 	case <-ctx.Done():
 		return fmt.Errorf("%w: it does not read what is sent", upstream.ErrNotSent)
 	}
 }
 
 // Call implements upstream.Peer. Notifications of a subscriptions/listen carry the subscription id of this
-// conversation, not the caller's.
+// conversation, not the caller's. A modern server's log messages reach the call that asked for them while it is the
+// only one that did, else the standing Listener; so does all else that names no call, the server's requests too.
 func (c *Conn) Call(ctx context.Context, req upstream.Request, from upstream.Listener) (upstream.Reply, error) {
 	call, err := c.mux.Begin(ctx, req, from)
 	if err != nil {

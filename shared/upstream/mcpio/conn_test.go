@@ -2,6 +2,7 @@ package mcpio_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -239,7 +241,7 @@ func TestAProgramThatReadsNothingGetsNoMoreCallsThanTheQueueHolds(t *testing.T) 
 // A program that floods us with pings, and closes its input, must not leave calls waiting for ever.
 func TestAProgramThatStopsReadingWhileItTalksEndsTheConversation(t *testing.T) {
 	toUs, theirs := io.Pipe()
-	c := mcpio.New(half{toUs}, mcpio.Config{})
+	c := mcpio.New(half{toUs, new(atomic.Bool)}, mcpio.Config{})
 	defer c.Close()
 	done := call(t.Context(), c, "tools/call", `{}`, nil)
 	go func() {
@@ -255,10 +257,21 @@ func TestAProgramThatStopsReadingWhileItTalksEndsTheConversation(t *testing.T) {
 	<-c.Done()
 }
 
-// half is a stream that can be read, and not written to.
-type half struct{ *io.PipeReader }
+// half is a stream that can be read, and takes nothing from the first call on.
+type half struct {
+	*io.PipeReader
+	shut *atomic.Bool
+}
 
-func (half) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+func (h half) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("tools/call")) {
+		h.shut.Store(true)
+	}
+	if h.shut.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	return len(line), nil
+}
 
 func TestCloseEndsCallsAndQuestions(t *testing.T) {
 	asked := make(chan struct{})

@@ -28,6 +28,7 @@ type Mux struct {
 	mu      sync.Mutex
 	next    int64
 	calls   map[int64]*Call
+	logging map[int64]*Call      // those of calls that asked for log messages, in the modern era
 	serving map[string]*question // by the server's raw id
 	failed  error
 }
@@ -54,8 +55,16 @@ func New(standing upstream.Listener, answer func(ctx context.Context, message []
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Mux{
 		standing: standing, answer: answer, ctx: ctx, cancel: cancel,
-		calls: map[int64]*Call{}, serving: map[string]*question{},
+		calls: map[int64]*Call{}, logging: map[int64]*Call{}, serving: map[string]*question{},
 	}
+}
+
+// IDsAfter makes ids begin behind last, for a conversation that others had ids in before. To be called before the
+// first Begin.
+func (m *Mux) IDsAfter(last int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.next = last
 }
 
 // Call is one request under way.
@@ -67,9 +76,11 @@ type Call struct {
 
 	id    int64
 	token json.RawMessage // the caller's
-	from  upstream.Listener
-	mux   *Mux
-	ctx   context.Context
+	// listens says that it is a subscription, which the server may end.
+	listens bool
+	from    upstream.Listener
+	mux     *Mux
+	ctx     context.Context
 
 	hearing sync.Mutex // held while from is told something: streams deliver side by side
 	over    bool       // from is told nothing more
@@ -82,15 +93,13 @@ type Call struct {
 // Begin starts a call. End must follow. Its errors say that nothing was sent: upstream.ErrSessionGone where the
 // conversation failed, upstream.ErrNotSent where it was closed here or has no room.
 func (m *Mux) Begin(ctx context.Context, req upstream.Request, from upstream.Listener) (*Call, error) {
-	c := &Call{Done: make(chan struct{}), from: from, mux: m, ctx: ctx}
+	c := &Call{Done: make(chan struct{}), from: from, mux: m, ctx: ctx, listens: req.Method == mcp.MethodListen}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case errors.Is(m.failed, upstream.ErrClosed):
-		return nil, fmt.Errorf("%w: %w", upstream.ErrNotSent, upstream.ErrClosed)
-	case m.failed != nil: // in words only: it is about the calls that were under way
-		return nil, fmt.Errorf("%w: %v", upstream.ErrSessionGone, m.failed) //nolint:errorlint // see above
-	case len(m.calls) >= maxCalls:
+	if err := m.over(); err != nil {
+		return nil, err
+	}
+	if len(m.calls) >= maxCalls {
 		return nil, fmt.Errorf("%w: more than %d calls wait for its answer", upstream.ErrNotSent, maxCalls)
 	}
 	m.next++
@@ -101,6 +110,9 @@ func (m *Mux) Begin(ctx context.Context, req upstream.Request, from upstream.Lis
 	}
 	c.Message = jsonrpc.Request(jsonrpc.IntID(c.id), req.Method, params)
 	m.calls[c.id] = c
+	if jsonrpc.Get(params, "_meta", mcp.MetaLogLevel) != nil {
+		m.logging[c.id] = c
+	}
 	return c, nil
 }
 
@@ -108,6 +120,7 @@ func (m *Mux) Begin(ctx context.Context, req upstream.Request, from upstream.Lis
 func (c *Call) End() {
 	c.mux.mu.Lock()
 	delete(c.mux.calls, c.id)
+	delete(c.mux.logging, c.id)
 	c.mux.mu.Unlock()
 	c.hearing.Lock()
 	defer c.hearing.Unlock()
@@ -142,7 +155,7 @@ func (m *Mux) Fail(err error) {
 		m.failed = err
 	}
 	calls := m.calls
-	m.calls = map[int64]*Call{}
+	m.calls, m.logging = map[int64]*Call{}, map[int64]*Call{}
 	m.mu.Unlock()
 	for _, c := range calls {
 		c.Fail(err)
@@ -153,11 +166,21 @@ func (m *Mux) Fail(err error) {
 // Wait waits, after Fail, for listeners that still answer the server's requests.
 func (m *Mux) Wait() { m.asked.Wait() }
 
-// Err is what the conversation failed with, or nil.
-func (m *Mux) Err() error {
+// Over says why nothing can be sent any more, in Begin's words; nil while the conversation goes on.
+func (m *Mux) Over() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.failed
+	return m.over()
+}
+
+func (m *Mux) over() error {
+	switch {
+	case errors.Is(m.failed, upstream.ErrClosed):
+		return fmt.Errorf("%w: %w", upstream.ErrNotSent, upstream.ErrClosed)
+	case m.failed != nil: // in words only: it is about the calls that were under way
+		return fmt.Errorf("%w: %v", upstream.ErrSessionGone, m.failed) //nolint:errorlint // see above
+	}
+	return nil
 }
 
 // Deliver takes what the server sent: a message, or a batch of them. related is the call on whose stream it
@@ -220,14 +243,10 @@ func (m *Mux) notification(message *jsonrpc.Message, related *Call) {
 		params = jsonrpc.With(params, c.token, mcp.MetaProgressToken)
 		related = c
 	case message.Method == mcp.MethodCancelled:
-		m.mu.Lock()
-		q := m.serving[string(jsonrpc.Get(params, "requestId"))]
-		m.mu.Unlock()
-		if q != nil {
-			q.withdrawn.Store(true)
-			q.cancel()
-		}
+		m.cancelled(jsonrpc.Get(params, "requestId"))
 		return
+	case message.Method == mcp.MethodMessage && related == nil:
+		related = m.logs()
 	}
 	if id := jsonrpc.Get(params, "_meta", mcp.MetaSubscriptionID); id != nil {
 		if c := m.call(id); c != nil {
@@ -235,6 +254,36 @@ func (m *Mux) notification(message *jsonrpc.Message, related *Call) {
 		}
 	}
 	m.tell(related, message.Method, params)
+}
+
+// cancelled takes the server's word that a request is over: one of its own, or a subscription, which only
+// we can ask for (specification 2026-07-28, subscriptions).
+func (m *Mux) cancelled(rawID json.RawMessage) {
+	m.mu.Lock()
+	q := m.serving[string(rawID)]
+	m.mu.Unlock()
+	if q != nil {
+		q.withdrawn.Store(true)
+		q.cancel()
+		return
+	}
+	if c := m.call(rawID); c != nil && c.listens {
+		c.Fail(fmt.Errorf("%w: the server ended the subscription", upstream.ErrLost))
+	}
+}
+
+// logs is the call that a modern server's log message belongs to, or nil. The message does not say; but only calls
+// that asked for logs have any, so that there is no doubt where one did.
+func (m *Mux) logs() *Call {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.logging) != 1 {
+		return nil
+	}
+	for _, c := range m.logging {
+		return c
+	}
+	return nil
 }
 
 // tell passes a notification on to whom it concerns.
