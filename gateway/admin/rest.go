@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -62,7 +61,7 @@ func REST(services Services, g *guard.Guard) (http.Handler, error) {
 		if !ok {
 			return
 		}
-		if strings.HasSuffix(r.URL.Path, "/openapi.json") {
+		if r.URL.Path == "/api/v1/openapi.json" {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(openapi.Document)
 			return

@@ -88,8 +88,12 @@ func (s *Service) ListTools(_ context.Context, req *gatewayv1.ListToolsRequest) 
 
 // CallTool implements gatewayv1.GatewayServiceServer.
 func (s *Service) CallTool(ctx context.Context, req *gatewayv1.CallToolRequest) (*gatewayv1.CallToolResponse, error) {
-	if !s.config.Engine.HasView(req.GetView()) {
+	view, ok := s.config.Catalog.Current().View(req.GetView())
+	switch {
+	case !ok:
 		return nil, status.Errorf(codes.NotFound, "no view or server is named %q", req.GetView())
+	case view.Find(catalog.Tools, req.GetName()) == nil:
+		return nil, status.Errorf(codes.NotFound, "Unknown tool: %s", req.GetName())
 	}
 	arguments := []byte("{}")
 	if req.GetArguments() != nil {
@@ -124,7 +128,7 @@ func (s *Service) CallTool(ctx context.Context, req *gatewayv1.CallToolRequest) 
 func callStatus(e *jsonrpc.Error) error {
 	switch e.Code {
 	case jsonrpc.CodeInvalidParams:
-		return status.Error(codes.NotFound, e.Message)
+		return status.Error(codes.InvalidArgument, e.Message)
 	case mcp.CodeMissingCapability:
 		return status.Error(codes.FailedPrecondition, e.Message)
 	}

@@ -48,7 +48,7 @@ func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *json
 	}
 	answer, err := peer.Call(ctx, upstream.Request{Method: m.Method, Params: params, Headers: mirrored(c.Header, m, to)}, relay{out, env.logLevel != ""})
 	if err != nil {
-		if errors.Is(err, context.Canceled) {
+		if ctx.Err() == context.Canceled {
 			return Reply{}
 		}
 		e.config.Log.Warn("call failed", "server", server, "method", m.Method, "error", err)

@@ -352,13 +352,19 @@ func (s *Session) listen(ctx context.Context, after string, out Stream) (last st
 
 // Close ends the session: ErrNoSession or ErrUnavailable.
 func (s *Session) Close(ctx context.Context) error {
-	owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
-	if err != nil {
-		return ErrUnavailable
+	for attempt := 0; ; attempt++ {
+		owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
+		if err == nil {
+			_, err = owner.CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: s.facts.Load().GetSessionId()})
+		}
+		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
+		if status.Code(err) != codes.FailedPrecondition || attempt == 2 {
+			return s.ended(err)
+		}
+		if err := s.relocate(ctx); err != nil {
+			return s.ended(err)
+		}
 	}
-	_, err = owner.CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: s.facts.Load().GetSessionId()})
-	s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
-	return s.ended(err)
 }
 
 // ended says what the end of a stream means to the client.

@@ -29,7 +29,7 @@ func (e *Engine) listen(ctx context.Context, c Client, m *jsonrpc.Message, view 
 	servers := map[string][]string{} // resource URIs by server
 	var honoured []string
 	for _, uri := range wanted.resources {
-		if server, ok := view.ServerOf(uri); ok {
+		if server, ok := view.ServerOf(uri); ok && e.tellsUpdates(server) {
 			servers[server] = append(servers[server], uri)
 			honoured = append(honoured, uri)
 		}
@@ -71,6 +71,13 @@ func (e *Engine) listen(ctx context.Context, c Client, m *jsonrpc.Message, view 
 			}
 		}
 	}
+}
+
+// tellsUpdates reports whether a server can tell that a resource changed: one that keeps no session and is of the
+// legacy era has no stream to do so.
+func (e *Engine) tellsUpdates(name string) bool {
+	s := e.config.Catalog.Current().Server(name)
+	return s != nil && !(Sessionless(s) && legacyOnly(s)) && s.GetServer().GetGrpc() == nil
 }
 
 // wanted is what a client listens for.

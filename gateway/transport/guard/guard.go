@@ -154,8 +154,7 @@ func (g *Guard) Body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	var body []byte
 	var err error
 	if r.ContentLength >= 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(r.Body, body)
+		body, err = readFull(r.Body, int(r.ContentLength))
 	} else {
 		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
@@ -169,6 +168,23 @@ func (g *Guard) Body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 		return nil, false
 	}
 	return body, true
+}
+
+// firstPart is how much room a body gets before any of it came, in bytes.
+const firstPart = 64 << 10
+
+// readFull reads n bytes. It takes memory for what came, not for what was announced: announcing costs nothing.
+func readFull(from io.Reader, n int) ([]byte, error) {
+	body := make([]byte, min(n, firstPart))
+	for had := 0; ; {
+		read, err := io.ReadFull(from, body[had:])
+		if had += read; err != nil || had == n {
+			return body[:had], err
+		}
+		grown := make([]byte, min(n, 4*had))
+		copy(grown, body)
+		body = grown
+	}
 }
 
 func (g *Guard) tooLarge(w http.ResponseWriter, limit int64) {

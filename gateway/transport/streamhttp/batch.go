@@ -52,7 +52,9 @@ func (h *Handler) batch(r *http.Request, c engine.Client, body []byte, out *repl
 			}
 		default:
 			if err := session.Notify(out.ctx, &m); err != nil {
-				refuseSession(out.w, err)
+				if out.refusable() {
+					refuseSession(out.w, err)
+				}
 				return
 			}
 		}

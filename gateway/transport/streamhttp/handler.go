@@ -26,6 +26,8 @@ type Handler struct {
 	Guard  *guard.Guard
 	// KeepAlive is how often a quiet stream sends a comment, so that no proxy takes it for dead; 15 s when 0.
 	KeepAlive time.Duration
+	// WriteTimeout is how long a client may leave written bytes unread before it counts as gone; 30 s when 0.
+	WriteTimeout time.Duration
 	// Draining ends when the gateway begins to stop: streams that wait for events end then, so that their
 	// clients go elsewhere.
 	Draining context.Context
@@ -40,6 +42,7 @@ func (h *Handler) Connections() int { return int(h.open.Load()) }
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.open.Add(1)
 	defer h.open.Add(-1)
+	h.deadline(w)
 	principal, ok := h.Guard.Admit(w, r)
 	if !ok {
 		return
@@ -87,6 +90,10 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, c engine.Client) 
 	case err != nil:
 		out.finish(engine.Malformed(m, err))
 	case engine.IsModern(&m, r.Header):
+		if m.Method == mcp.MethodListen && !accept {
+			guard.Refuse(w, http.StatusNotAcceptable, "Accept must allow text/event-stream, in which a subscription is answered")
+			return
+		}
 		out.finish(h.Engine.Modern(out.ctx, c, &m, out))
 	default:
 		h.legacy(r, c, &m, out)
@@ -213,8 +220,17 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, c engine.Client
 	after := r.Header.Get(mcp.HeaderLastEvent)
 	if after == "" {
 		out.start()
+	} else {
+		// Whether the events are still kept is known soon; a client must not wait for the first one to hear so.
+		quiet := time.AfterFunc(quietTime, out.start)
+		defer quiet.Stop()
 	}
-	if err := session.Listen(out.ctx, after, out); err != nil && !out.started {
+	if err := session.Listen(out.ctx, after, out); err == nil {
+		out.start() // nothing was missed
+	} else if out.refusable() {
 		refuseSession(w, err)
 	}
 }
+
+// quietTime is how long a resumed stream waits for its first event before it begins without.
+const quietTime = 2 * time.Second

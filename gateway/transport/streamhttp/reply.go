@@ -21,21 +21,41 @@ type reply struct {
 	events  bool // the client takes event streams
 	version string
 
-	keepAlive time.Duration
-	mu        sync.Mutex
-	started   bool // the response is an event stream
-	ended     bool
-	timer     *time.Timer
-	buffer    []byte
+	handler *Handler
+	began   time.Time
+
+	mu      sync.Mutex
+	started bool // the response is an event stream
+	ended   bool
+	timer   *time.Timer
+	buffer  []byte
 }
 
 func (h *Handler) newReply(w http.ResponseWriter, r *http.Request, events bool) *reply {
 	ctx, cancel := context.WithCancel(r.Context())
-	keepAlive := h.KeepAlive
-	if keepAlive == 0 {
-		keepAlive = 15 * time.Second
+	return &reply{w: w, ctx: ctx, cancel: cancel, events: events, handler: h, began: time.Now()}
+}
+
+// deadline ends a client that takes no bytes. Each response needs its own: the connection keeps that of the one
+// before, which would cut off an answer that comes later.
+func (h *Handler) deadline(w http.ResponseWriter) *http.ResponseController {
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(h.writeTimeout()))
+	return control
+}
+
+func (h *Handler) writeTimeout() time.Duration {
+	if h.WriteTimeout == 0 {
+		return defaultWriteTimeout
 	}
-	return &reply{w: w, ctx: ctx, cancel: cancel, events: events, keepAlive: keepAlive}
+	return h.WriteTimeout
+}
+
+func (h *Handler) keepAlive() time.Duration {
+	if h.KeepAlive == 0 {
+		return 15 * time.Second
+	}
+	return h.KeepAlive
 }
 
 // stop ends the reply: nothing is written afterwards.
@@ -53,8 +73,23 @@ func (o *reply) stop() {
 func (o *reply) start() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.started || o.ended {
+		return
+	}
 	o.open()
 	o.flush([]byte(": stream\n\n"))
+}
+
+// refusable reports whether nothing was written yet, and sees to it that nothing will be, so that the request can
+// be refused.
+func (o *reply) refusable() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.started {
+		return false
+	}
+	o.ended = true
+	return true
 }
 
 func (o *reply) open() {
@@ -67,7 +102,7 @@ func (o *reply) open() {
 	header.Set("Cache-Control", "no-cache, no-transform")
 	header.Set("X-Accel-Buffering", "no")
 	o.w.WriteHeader(http.StatusOK)
-	o.timer = time.AfterFunc(o.keepAlive, o.comment)
+	o.timer = time.AfterFunc(o.handler.keepAlive(), o.comment)
 }
 
 // comment keeps a quiet stream alive.
@@ -81,8 +116,7 @@ func (o *reply) comment() {
 
 // flush writes bytes to the client at once. A client that takes no bytes is ended by the write deadline.
 func (o *reply) flush(b []byte) {
-	control := http.NewResponseController(o.w)
-	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	control := o.handler.deadline(o.w)
 	if _, err := o.w.Write(b); err != nil {
 		o.cancel()
 		return
@@ -91,14 +125,13 @@ func (o *reply) flush(b []byte) {
 		o.cancel()
 		return
 	}
-	o.timer.Reset(o.keepAlive)
+	o.timer.Reset(o.handler.keepAlive())
 }
 
 // retry tells clients how many milliseconds to wait before they resume a broken stream.
 const retry = "retry: 1000\n"
 
-// writeTimeout is how long a client may leave written bytes unread before it counts as gone.
-const writeTimeout = 30 * time.Second
+const defaultWriteTimeout = 30 * time.Second
 
 // Send implements engine.Stream.
 func (o *reply) Send(id string, message []byte) error {
@@ -131,7 +164,7 @@ func (o *reply) finish(r engine.Reply) {
 	defer o.mu.Unlock()
 	o.ended = true
 	if o.started {
-		if r.Body != nil {
+		if r.Body != nil && o.ctx.Err() == nil {
 			var message []byte
 			for _, part := range r.Body {
 				message = append(message, part...)
@@ -139,6 +172,9 @@ func (o *reply) finish(r engine.Reply) {
 			o.flush(sse.AppendEvent(o.buffer[:0], r.EventID, message))
 		}
 		return
+	}
+	if time.Since(o.began) > o.handler.writeTimeout()/2 { // the handler's deadline may be over
+		o.handler.deadline(o.w)
 	}
 	if r.Body == nil {
 		if r.Status == 0 { // cancelled: an empty stream, as there is no answer
