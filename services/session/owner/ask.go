@@ -79,8 +79,7 @@ func (h heard) Notification(method string, params json.RawMessage) {
 	case mcp.MethodToolsChanged, mcp.MethodPromptsChanged, mcp.MethodResourcesChanged:
 		return // the registry hears that too, and tells once its lists are new
 	}
-	droppable := method == mcp.MethodProgress || method == mcp.MethodMessage
-	h.to.emit(jsonrpc.Request(nil, method, params), droppable)
+	h.to.emit(jsonrpc.Request(nil, method, params), true)
 }
 
 // Request implements upstream.Listener.

@@ -86,7 +86,7 @@ func (t callEmitter) emit(message []byte, droppable bool) {
 func (s *session) openLog(c *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.logged || c.stream.name == "" {
+	if c.logged || c.ended || c.stream.name == "" {
 		return
 	}
 	c.logged = true

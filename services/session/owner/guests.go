@@ -20,6 +20,7 @@ type guests struct {
 
 	mu      sync.Mutex
 	ends    map[guestKey]*guest
+	of      map[pair]int        // how many of ends
 	waiting map[string]*relayed // calls that wait for a client's input, by id
 	closed  bool
 	tasks   sync.WaitGroup
@@ -28,6 +29,8 @@ type guests struct {
 type guestKey struct {
 	principal, server, capabilities string
 }
+
+type pair struct{ principal, server string }
 
 // guest is one such conversation.
 type guest struct {
@@ -44,6 +47,7 @@ type guest struct {
 // Limits of guests.
 const (
 	maxGuests       = 10_000 // conversations of one owner
+	maxGuestKinds   = 32     // of one principal with one server, by what its clients can do
 	maxGuestCalls   = 1000   // under way on one conversation
 	maxWaiting      = 10_000 // calls of one owner that wait for input
 	guestIdleTime   = 5 * time.Minute
@@ -55,7 +59,7 @@ const (
 const InputTime = 10 * time.Minute
 
 func newGuests(o *Owner) *guests {
-	return &guests{owner: o, ends: map[guestKey]*guest{}, waiting: map[string]*relayed{}}
+	return &guests{owner: o, ends: map[guestKey]*guest{}, of: map[pair]int{}, waiting: map[string]*relayed{}}
 }
 
 var errTooMany = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many conversations with servers are open; try again later")
@@ -67,9 +71,12 @@ func (g *guests) guest(principal, server string, capabilities, info json.RawMess
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := g.ends[key]; e != nil {
+		e.mu.Lock()
+		e.used = time.Now() // so that nobody ends it before the call begins
+		e.mu.Unlock()
 		return e, nil
 	}
-	if g.closed || len(g.ends) >= maxGuests {
+	if g.closed || len(g.ends) >= maxGuests || !g.room(key) {
 		return nil, errTooMany
 	}
 	e := &guest{guests: g, key: key, calls: map[*relayed]struct{}{}, subs: map[string]map[chan<- string]struct{}{}, used: time.Now()}
@@ -78,25 +85,77 @@ func (g *guests) guest(principal, server string, capabilities, info json.RawMess
 		if s == nil {
 			return End{}, errors.New("the server was removed")
 		}
-		return g.owner.config.Opener.Open(ctx, s, EndClient{
+		end, err := g.owner.config.Opener.Open(ctx, s, EndClient{
 			Principal: principal, Version: mcp.LegacyVersions[0], Capabilities: capabilities, Info: info, Listener: guestListener{e},
 		})
+		if err == nil && !end.Modern {
+			e.subscribe(ctx, end)
+		}
+		return end, err
 	}}
 	g.ends[key] = e
+	g.of[pair{principal, server}]++
 	return e, nil
 }
 
-// lookAfter ends conversations that nobody used for a while.
-func (g *guests) lookAfter() {
-	g.mu.Lock()
-	var idle []*guest
-	for key, e := range g.ends {
+// room reports whether a principal may have one more conversation with a server, and ends the one that was unused
+// longest where it has too many: whoever declares other capabilities with each request must not take the place
+// of others. mu is held.
+func (g *guests) room(key guestKey) bool {
+	of := pair{key.principal, key.server}
+	if g.of[of] < maxGuestKinds {
+		return true
+	}
+	var oldest *guest
+	var since time.Time
+	for other, e := range g.ends {
+		if other.principal != key.principal || other.server != key.server {
+			continue
+		}
 		e.mu.Lock()
-		if len(e.calls) == 0 && len(e.subs) == 0 && time.Since(e.used) > guestIdleTime {
-			idle = append(idle, e)
-			delete(g.ends, key)
+		if len(e.calls) == 0 && len(e.subs) == 0 && (oldest == nil || e.used.Before(since)) {
+			oldest, since = e, e.used
 		}
 		e.mu.Unlock()
+	}
+	if oldest == nil {
+		return false
+	}
+	g.remove(oldest)
+	g.tasks.Go(oldest.slot.close)
+	return true
+}
+
+// remove takes a conversation out; mu is held.
+func (g *guests) remove(e *guest) {
+	delete(g.ends, e.key)
+	of := pair{e.key.principal, e.key.server}
+	if g.of[of]--; g.of[of] <= 0 {
+		delete(g.of, of)
+	}
+}
+
+// lookAfter ends conversations that nobody used for a while, and forgets calls that ended while they waited for
+// input that never came.
+func (g *guests) lookAfter() {
+	g.mu.Lock()
+	for id, r := range g.waiting {
+		r.mu.Lock()
+		over := !r.done.IsZero() && time.Since(r.done) > InputTime
+		r.mu.Unlock()
+		if over {
+			delete(g.waiting, id)
+		}
+	}
+	var idle []*guest
+	for _, e := range g.ends {
+		e.mu.Lock()
+		unused := len(e.calls) == 0 && len(e.subs) == 0 && time.Since(e.used) > guestIdleTime
+		e.mu.Unlock()
+		if unused {
+			idle = append(idle, e)
+			g.remove(e)
+		}
 	}
 	g.mu.Unlock()
 	for _, e := range idle {
@@ -107,16 +166,12 @@ func (g *guests) lookAfter() {
 // forget ends the conversations with a server.
 func (g *guests) forget(server string) {
 	g.mu.Lock()
-	var gone []*guest
+	defer g.mu.Unlock()
 	for key, e := range g.ends {
-		if key.server == server {
-			gone = append(gone, e)
-			delete(g.ends, key)
+		if key.server == server && !g.closed {
+			g.remove(e)
+			g.tasks.Go(e.slot.close)
 		}
-	}
-	g.mu.Unlock()
-	for _, e := range gone {
-		e.slot.close()
 	}
 }
 
@@ -125,12 +180,15 @@ func (g *guests) close() {
 	g.mu.Lock()
 	g.closed = true
 	ends := g.ends
-	g.ends = map[guestKey]*guest{}
-	waiting := g.waiting
+	g.ends, g.of = map[guestKey]*guest{}, map[pair]int{}
 	g.waiting = map[string]*relayed{}
 	g.mu.Unlock()
-	for _, r := range waiting {
-		r.cancel(ErrStopped)
+	for _, e := range ends {
+		e.mu.Lock()
+		for r := range e.calls {
+			r.cancel(ErrStopped)
+		}
+		e.mu.Unlock()
 	}
 	for _, e := range ends {
 		e.slot.close()

@@ -7,11 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"erlmcp.dev/services/session/store"
-	"erlmcp.dev/shared/catalog"
-	"erlmcp.dev/shared/jsonrpc"
 )
 
 // Run keeps this process's lease and looks after its sessions until ctx ends; then it hands them over.
@@ -20,20 +16,34 @@ func (o *Owner) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("joining the session owners: %w", err)
 	}
+	var looking sync.WaitGroup
+	looking.Go(func() { o.look(ctx) })
 	beat := time.NewTicker(o.config.Lease / 3)
 	defer beat.Stop()
-	look := time.NewTicker(min(o.config.IdleTime/4, 10*time.Second))
-	defer look.Stop()
 	for {
 		select {
 		case <-beat.C:
 			lease = o.beat(ctx, lease)
-		case <-look.C:
+		case <-ctx.Done():
+			looking.Wait()
+			o.stop(lease)
+			return nil
+		}
+	}
+}
+
+// look looks after the sessions until ctx ends. It is apart from the beat, which must not wait for servers whose
+// conversations end slowly.
+func (o *Owner) look(ctx context.Context) {
+	tick := time.NewTicker(min(o.config.IdleTime/4, 10*time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
 			o.lookAfter(ctx)
 			o.guests.lookAfter()
 		case <-ctx.Done():
-			o.stop(lease)
-			return nil
+			return
 		}
 	}
 }
@@ -118,49 +128,6 @@ func (o *Owner) stop(lease store.Lease) {
 	o.endings.close()
 	if err := o.config.Store.Leave(ctx, lease); err != nil {
 		o.log.Warn("leaving the session owners failed; the lease runs out by itself", "error", err)
-	}
-}
-
-// CatalogChanged tells sessions which of their lists changed, and ends conversations with servers that were
-// removed or declared anew. It is the catalogue follower's callback.
-func (o *Owner) CatalogChanged(before, now *catalog.Catalog) {
-	var gone []string
-	for _, name := range before.Servers() {
-		is := now.Server(name)
-		if is == nil || !proto.Equal(is.GetServer(), before.Server(name).GetServer()) {
-			gone = append(gone, name)
-		}
-	}
-	changed := map[string]catalog.Changes{} // by view
-	for _, s := range o.all() {
-		view := s.record.View
-		lists, ok := changed[view]
-		if !ok {
-			lists = catalog.Compare(before, now, view)
-			changed[view] = lists
-		}
-		for i, is := range lists {
-			if is && s.client.Load().Version != "" {
-				standingEmitter{s}.emit(jsonrpc.Request(nil, catalog.ChangeMethods[i], nil), false)
-			}
-		}
-		for _, name := range gone {
-			s.forget(name)
-		}
-	}
-	for _, name := range gone {
-		o.guests.forget(name)
-	}
-}
-
-// forget ends the session's conversation with a server.
-func (s *session) forget(server string) {
-	s.mu.Lock()
-	sl := s.slots[server]
-	delete(s.slots, server)
-	s.mu.Unlock()
-	if sl != nil {
-		sl.close()
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -43,9 +45,7 @@ func (e *guest) listen(ctx context.Context, m *jsonrpc.Message, send func([]byte
 	updates := make(chan string, 64)
 	defer e.leave(end, uris, updates)
 	for _, uri := range uris {
-		if !e.join(uri, updates) {
-			continue
-		}
+		e.join(uri, updates)
 		if _, err := end.Call(ctx, upstream.Request{Method: mcp.MethodSubscribe, Params: uriParams(uri)}, nil); err != nil {
 			if broken(err) {
 				e.slot.drop(end)
@@ -65,16 +65,24 @@ func (e *guest) listen(ctx context.Context, m *jsonrpc.Message, send func([]byte
 	}
 }
 
-// join makes a channel hear of a resource; first says that nobody did before.
-func (e *guest) join(uri string, updates chan<- string) (first bool) {
+// join makes a channel hear of a resource.
+func (e *guest) join(uri string, updates chan<- string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	first = len(e.subs[uri]) == 0
-	if first {
+	if e.subs[uri] == nil {
 		e.subs[uri] = map[chan<- string]struct{}{}
 	}
 	e.subs[uri][updates] = struct{}{}
-	return first
+}
+
+// subscribe tells a conversation that was opened anew what is listened for.
+func (e *guest) subscribe(ctx context.Context, end End) {
+	e.mu.Lock()
+	uris := slices.Collect(maps.Keys(e.subs))
+	e.mu.Unlock()
+	for _, uri := range uris {
+		_, _ = end.Call(ctx, upstream.Request{Method: mcp.MethodSubscribe, Params: uriParams(uri)}, nil)
+	}
 }
 
 // leave undoes join, and unsubscribes from what nobody hears of any more.

@@ -26,6 +26,7 @@ type Owner struct {
 	opening  map[string]chan struct{} // being adopted here
 	stopped  bool
 	closing  sync.WaitGroup // sessions that moved away
+	telling  chan struct{}  // holds a place for each session that is being told what changed
 
 	endings endings
 }
@@ -101,7 +102,7 @@ func New(config Config) *Owner {
 	if config.Ended == nil {
 		config.Ended = func() {}
 	}
-	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}}
+	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}, telling: make(chan struct{}, maxTelling)}
 	o.guests = newGuests(o)
 	return o
 }
@@ -189,8 +190,13 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 	defer func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		if s != nil {
+		switch {
+		case s != nil && o.stopped: // leaving frees it for others
+			s.cancel()
+			s, err = nil, ErrStopped
+		case s != nil:
 			o.sessions[id] = s
+			s.takeUp()
 		}
 		close(o.opening[id])
 		delete(o.opening, id)
@@ -263,34 +269,45 @@ func (o *Owner) Listen(ctx context.Context, id, after string, acknowledge bool, 
 
 // Close ends a session.
 func (o *Owner) Close(ctx context.Context, id string) error {
-	s, err := o.session(ctx, id)
-	if err != nil {
-		return err
+	for {
+		s, err := o.session(ctx, id)
+		if err != nil {
+			return err
+		}
+		err = o.config.Store.Delete(ctx, id, o.config.Node.Name, s.epoch)
+		switch {
+		case errors.Is(err, store.ErrFenced): // it lives on elsewhere
+			o.moved(s)
+			continue
+		case err != nil && !errors.Is(err, store.ErrNotFound):
+			return fmt.Errorf("deleting a session: %w", err)
+		}
+		if o.let(s) {
+			o.config.Ended()
+		}
+		s.close()
+		return nil
 	}
-	err = o.config.Store.Delete(ctx, id, o.config.Node.Name, s.epoch)
-	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrFenced) {
-		return fmt.Errorf("deleting a session: %w", err)
-	}
-	o.let(s)
-	s.close()
-	o.config.Ended()
-	return nil
 }
 
-// let takes a session from this process and tells the gateways.
-func (o *Owner) let(s *session) {
+// let takes a session from this process and tells the gateways. It is false where that was done before.
+func (o *Owner) let(s *session) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.sessions[s.record.ID] == s {
-		delete(o.sessions, s.record.ID)
-		o.endings.add(s.record.ID)
+	if o.sessions[s.record.ID] != s {
+		return false
 	}
+	delete(o.sessions, s.record.ID)
+	o.endings.add(s.record.ID)
+	return true
 }
 
 // moved drops a session that another process adopted: the store refused our epoch.
 func (o *Owner) moved(s *session) {
+	if !o.let(s) {
+		return
+	}
 	o.log.Warn("a session was adopted by another owner", "session", s.record.ID, "epoch", s.epoch)
-	o.let(s)
 	s.cancel()
 	o.closing.Go(s.close) // not waited for here: one of its own calls may have brought us here
 }

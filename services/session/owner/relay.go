@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ type relayed struct {
 	inputs []*input // asked for and not answered, oldest first
 	asked  int
 	reply  upstream.Reply
-	done   bool
+	done   time.Time // when the call ended; zero before
 }
 
 // input is one thing that the server wants of the client.
@@ -88,20 +89,17 @@ func (e *guest) begin(m *jsonrpc.Message, capabilities json.RawMessage) (*relaye
 		guest: e, id: rand.Text(), method: m.Method, logs: logs, declare: capabilities,
 		stream: newStream(""), cancel: cancel,
 	}
-	e.mu.Lock()
-	full := len(e.calls) >= maxGuestCalls
-	if !full {
-		e.calls[r] = struct{}{}
-		e.used = time.Now()
-	}
-	e.mu.Unlock()
 	g := e.guests
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if full || g.closed {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if g.closed || len(e.calls) >= maxGuestCalls {
 		cancel(nil)
 		return nil, errTooMany
 	}
+	e.calls[r] = struct{}{}
+	e.used = time.Now()
 	g.tasks.Go(func() { r.run(ctx, m.Method, m.Params) })
 	return r, nil
 }
@@ -127,7 +125,7 @@ func (r *relayed) run(ctx context.Context, method string, params json.RawMessage
 	e.used = time.Now()
 	e.mu.Unlock()
 	r.mu.Lock()
-	r.reply, r.done = reply, true
+	r.reply, r.done = reply, time.Now()
 	r.mu.Unlock()
 	r.stream.end()
 }
@@ -189,16 +187,11 @@ func (r *relayed) Request(ctx context.Context, method string, params json.RawMes
 	case need == "" || jsonrpc.Get(r.declare, need) == nil:
 		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the client can't be asked for this; Method not found: %s", method)
 	}
-	in := &input{method: method, params: params, waiting: make(chan answer, 1)}
-	r.mu.Lock()
-	r.asked++
-	in.key = fmt.Sprintf("input_%d", r.asked)
-	r.inputs = append(r.inputs, in)
-	tooOften := r.asked > maxInputRounds
-	r.mu.Unlock()
-	if tooOften {
+	in := r.want(method, params)
+	if in == nil {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the call asked for input more than %d times", maxInputRounds)
 	}
+	defer r.forget(in)
 	r.stream.put(event{}) // wakes the round
 	late := time.NewTimer(InputTime)
 	defer late.Stop()
@@ -210,6 +203,26 @@ func (r *relayed) Request(ctx context.Context, method string, params json.RawMes
 	case <-ctx.Done():
 	}
 	return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer in time")
+}
+
+// want notes that the server wants something of the client; nil where it wanted too much already.
+func (r *relayed) want(method string, params json.RawMessage) *input {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asked == maxInputRounds {
+		return nil
+	}
+	r.asked++
+	in := &input{key: fmt.Sprintf("input_%d", r.asked), method: method, params: params, waiting: make(chan answer, 1)}
+	r.inputs = append(r.inputs, in)
+	return in
+}
+
+// forget undoes want: the input came, or the server no longer wants it.
+func (r *relayed) forget(in *input) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inputs = slices.DeleteFunc(r.inputs, func(other *input) bool { return other == in })
 }
 
 // errNoInput: the client never came back with the input that the call waits for.
@@ -231,7 +244,7 @@ func (r *relayed) round(ctx context.Context, m *jsonrpc.Message, send func([]byt
 			}
 		}
 		r.mu.Lock()
-		done, reply, wants := r.done, r.reply, len(r.inputs) > 0
+		done, reply, wants := !r.done.IsZero(), r.reply, len(r.inputs) > 0
 		r.mu.Unlock()
 		switch {
 		case done:

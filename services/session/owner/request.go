@@ -128,6 +128,9 @@ func (s *session) run(ctx context.Context, c *call, m *jsonrpc.Message) {
 	default:
 		s.put(c, jsonrpc.Response(c.id, reply.Result))
 	}
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
 	c.stream.end()
 	s.mu.Lock()
 	delete(s.streams, c.stream.name) // what was logged can be had from the log

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
 )
@@ -35,6 +36,8 @@ type session struct {
 	level    string                 // the client's log level; empty: never set
 	subs     map[string]*resource   // subscribed resources by URI
 	streamNo uint64
+	changed  catalog.Changes // the client was not told of yet
+	telling  bool            // it is being told
 }
 
 // call is one request of the client that is being carried out.
@@ -49,6 +52,7 @@ type call struct {
 
 	mu     sync.Mutex
 	logged bool // events go to the log from now on
+	ended  bool // nothing more is put
 }
 
 // standingName names the standing stream in event ids.

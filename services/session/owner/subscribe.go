@@ -64,17 +64,7 @@ func (s *session) subscribe(ctx context.Context, c *call, m *jsonrpc.Message) up
 	if err != nil {
 		return failed(upstream.Explain(c.server, err))
 	}
-	r := &resource{server: c.server}
-	if end.Modern {
-		listening, stop := context.WithCancel(s.ctx)
-		r.stop = stop
-		s.mu.Lock()
-		closed := s.closed
-		if !closed {
-			s.tasks.Go(func() { s.listenModern(listening, sl, uri) })
-		}
-		s.mu.Unlock()
-	} else {
+	if !end.Modern {
 		reply, err := s.call(ctx, c, server, m.Method, m.Params)
 		if err != nil {
 			return failed(upstream.Explain(c.server, err))
@@ -83,11 +73,67 @@ func (s *session) subscribe(ctx context.Context, c *call, m *jsonrpc.Message) up
 			return reply
 		}
 	}
-	s.mu.Lock()
-	s.subs[uri] = r
-	s.mu.Unlock()
+	s.keep(uri, c.server, end.Modern)
 	s.saveSubs(ctx)
 	return emptyResult
+}
+
+// keep notes a subscription, and at a modern server begins to listen. Of two that are made at once one stays.
+func (s *session) keep(uri, server string, modern bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.subs[uri]; s.closed || old != nil && old.stop != nil {
+		return
+	}
+	r := &resource{server: server}
+	if modern {
+		var listening context.Context
+		listening, r.stop = context.WithCancel(s.ctx)
+		s.tasks.Go(func() { s.listenModern(listening, server, uri) })
+	}
+	s.subs[uri] = r
+}
+
+// takeUp goes on with the subscriptions of an adopted session, whose conversations ended with the owner before.
+func (s *session) takeUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	uris := map[string][]string{} // by server
+	for uri, r := range s.subs {
+		uris[r.server] = append(uris[r.server], uri)
+	}
+	for server, uris := range uris {
+		s.tasks.Go(func() { s.takeUpAt(server, uris) })
+	}
+}
+
+// takeUpAt opens the conversation with a server; to a legacy one opening says again what is subscribed to.
+func (s *session) takeUpAt(name string, uris []string) {
+	for wait := 100 * time.Millisecond; s.ctx.Err() == nil; wait = min(2*wait, 30*time.Second) {
+		server := s.owner.config.Catalog.Current().Server(name)
+		if server == nil {
+			return
+		}
+		sl, err := s.slot(server)
+		if err != nil {
+			return
+		}
+		if end, err := sl.get(s.ctx); err == nil {
+			for _, uri := range uris {
+				s.mu.Lock()
+				still := s.subs[uri] != nil
+				s.mu.Unlock()
+				if end.Modern && still {
+					s.keep(uri, name, true)
+				}
+			}
+			return
+		}
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(wait + rand.N(wait)):
+		}
+	}
 }
 
 func (s *session) unsubscribe(ctx context.Context, c *call, m *jsonrpc.Message) upstream.Reply {
@@ -129,7 +175,7 @@ func (s *session) saveSubs(ctx context.Context) {
 }
 
 // listenModern hears of a resource's updates at a modern server until ctx ends.
-func (s *session) listenModern(ctx context.Context, sl *slot, uri string) {
+func (s *session) listenModern(ctx context.Context, name, uri string) {
 	var notifications jsonrpc.Object
 	list, _ := json.Marshal([]string{uri})
 	notifications.Set("resourceSubscriptions", list)
@@ -142,10 +188,16 @@ func (s *session) listenModern(ctx context.Context, sl *slot, uri string) {
 	wait := 100 * time.Millisecond
 	for ctx.Err() == nil {
 		began := time.Now()
-		if end, err := sl.get(ctx); err == nil {
-			_, err = end.Call(ctx, request, updateListener{s, uri})
-			if err != nil && broken(err) {
-				sl.drop(end)
+		server := s.owner.config.Catalog.Current().Server(name)
+		if server == nil {
+			return
+		}
+		if sl, err := s.slot(server); err == nil {
+			if end, err := sl.get(ctx); err == nil {
+				_, err = end.Call(ctx, request, updateListener{s, uri})
+				if err != nil && broken(err) {
+					sl.drop(end)
+				}
 			}
 		}
 		if time.Since(began) > time.Minute {
@@ -161,7 +213,7 @@ func (s *session) listenModern(ctx context.Context, sl *slot, uri string) {
 
 // updated tells the client that a resource changed. A legacy server may name a part of what was subscribed to.
 func (s *session) updated(params json.RawMessage) {
-	standingEmitter{s}.emit(jsonrpc.Request(nil, mcp.MethodResourceUpdated, params), false)
+	standingEmitter{s}.emit(jsonrpc.Request(nil, mcp.MethodResourceUpdated, params), true)
 }
 
 // updateListener takes a modern server's notifications for one resource.

@@ -55,37 +55,70 @@ func callTimeout(s *registryv1.CatalogServer) time.Duration {
 type slot struct {
 	open func(ctx context.Context) (End, error)
 
-	mu     sync.Mutex // held while opening, so that there is one conversation
-	end    End
-	isOpen bool
-	closed bool
+	mu      sync.Mutex // never held while waiting
+	end     End
+	isOpen  bool
+	closed  bool
+	opening chan struct{}      // closed when the one who opens is done; nil while nobody opens
+	giveUp  context.CancelFunc // ends the opening
 }
 
-// get returns the conversation.
+// get returns the conversation. One caller opens it, with its own ctx, and the others wait for that one.
 func (s *slot) get(ctx context.Context) (End, error) {
+	for {
+		s.mu.Lock()
+		end, isOpen, closed, opening := s.end, s.isOpen, s.closed, s.opening
+		if !isOpen && !closed && opening == nil {
+			s.opening = make(chan struct{})
+			ctx, s.giveUp = context.WithCancel(ctx)
+			s.mu.Unlock()
+			return s.openNow(ctx)
+		}
+		s.mu.Unlock()
+		switch {
+		case closed:
+			return End{}, upstream.ErrClosed
+		case isOpen:
+			return end, nil
+		}
+		select {
+		case <-opening:
+		case <-ctx.Done():
+			return End{}, ctx.Err()
+		}
+	}
+}
+
+func (s *slot) openNow(ctx context.Context) (End, error) {
+	end, err := s.open(ctx)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	s.giveUp()
+	close(s.opening)
+	s.opening = nil
+	closed := s.closed
+	if err == nil && !closed {
+		s.end, s.isOpen = end, true
+	}
+	s.mu.Unlock()
+	if closed {
+		if err == nil {
+			_ = end.Close()
+		}
 		return End{}, upstream.ErrClosed
 	}
-	if s.isOpen {
-		return s.end, nil
-	}
-	end, err := s.open(ctx)
-	if err != nil {
-		return End{}, err
-	}
-	s.end, s.isOpen = end, true
-	return end, nil
+	return end, err
 }
 
 // drop closes a conversation that broke; the next get opens another one. It does nothing to a newer one.
 func (s *slot) drop(broken End) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.isOpen && s.end.Peer == broken.Peer {
-		_ = s.end.Close()
+	ours := s.isOpen && s.end.Peer == broken.Peer
+	if ours {
 		s.isOpen = false
+	}
+	s.mu.Unlock()
+	if ours {
+		_ = broken.Close()
 	}
 }
 
@@ -99,10 +132,14 @@ func (s *slot) current() (End, bool) {
 // close ends the conversation for good.
 func (s *slot) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
-	if s.isOpen {
-		_ = s.end.Close()
-		s.isOpen = false
+	end, isOpen := s.end, s.isOpen
+	s.isOpen = false
+	if s.opening != nil {
+		s.giveUp()
+	}
+	s.mu.Unlock()
+	if isOpen {
+		_ = end.Close()
 	}
 }
