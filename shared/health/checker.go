@@ -124,7 +124,9 @@ func (h *Checker) check(ctx context.Context, w *watched) {
 	}
 	before := w.set(now)
 	switch {
-	case now.problem != "" && now.problem != before.problem:
+	case now.problem != "" && before.at.IsZero(): // what it needs may be starting too; the next check warns
+		h.log.Info("waiting for a condition", "condition", w.Name, "error", err)
+	case now.problem != "" && (now.problem != before.problem || before.first):
 		h.log.Warn("a condition does not hold", "condition", w.Name, "error", err)
 	case now.problem == "" && before.problem != "":
 		h.log.Info("a condition holds again", "condition", w.Name)

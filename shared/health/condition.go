@@ -49,6 +49,7 @@ type outcome struct {
 	at      time.Time // when the check ended
 	took    time.Duration
 	problem Reason // empty where the condition holds
+	first   bool   // nothing was checked before
 }
 
 // watched is a condition with its last outcome.
@@ -62,7 +63,9 @@ type watched struct {
 func (w *watched) set(o outcome) (before outcome) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before, w.last = w.last, o
+	before = w.last
+	o.first = before.at.IsZero()
+	w.last = o
 	return before
 }
 

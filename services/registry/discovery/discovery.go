@@ -233,7 +233,7 @@ func (d *Discovery) settle(ctx context.Context, seen *store.Server, offer *regis
 	if published(&next, seen) {
 		return &next, d.note(ctx, &next)
 	}
-	d.config.Log.Info("a server changed", "server", next.Spec.GetName(), "state", next.State, "message", next.Message, "version", next.Version)
+	d.config.Log.Info("a server changed", "server", next.Spec.GetName(), "state", next.State.String(), "message", next.Message, "version", next.Version)
 	return &next, nil
 }
 
