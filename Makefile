@@ -73,6 +73,7 @@ lint: lint-go lint-proto lint-scripts ## Check style, layering, protos and scrip
 .PHONY: lint-go
 lint-go: $(BIN)/.golangci-lint
 	@test -z "$$(gofmt -l $(DIRS))" || { gofmt -l $(DIRS); echo "not formatted: run make fmt"; exit 1; }
+	@for d in $(DIRS); do (cd "$$d" && go mod tidy -diff) || { echo "$$d/go.mod is not tidy: run make tidy"; exit 1; }; done
 	go vet $(ALL)
 	$(BIN)/golangci-lint run $(addsuffix /...,$(addprefix ./,$(DIRS)))
 
@@ -102,8 +103,8 @@ fmt: $(BIN)/.buf ## Format Go and protos
 
 .PHONY: tidy
 tidy: ## Tidy all modules
-	@for d in $(DIRS); do echo "tidy $$d"; (cd "$$d" && go mod tidy); done
 	go work sync
+	@for d in $(DIRS); do echo "tidy $$d"; (cd "$$d" && go mod tidy); done
 
 ##@ Deeper
 

@@ -30,6 +30,7 @@ type Config struct {
 	Ports   Ports
 	Cluster Cluster
 	TLS     TLS
+	HTTPS   HTTPS
 	DB      Database
 	Redis   Redis
 	Auth    Auth
@@ -94,6 +95,13 @@ type TLS struct {
 	Enabled bool
 	// Cert, Key and CA are PEM. Without Cert and Key, services issue their own from the cluster secret.
 	Cert, Key, CA Material
+}
+
+// HTTPS is TLS towards clients: on the ports of their transports and of the REST API. Without Cert these are plain
+// text, for a proxy in front that ends TLS.
+type HTTPS struct {
+	// Cert and Key are PEM.
+	Cert, Key Material
 }
 
 // Material is PEM and where it came from.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"erlmcp.dev/shared/config"
+	"erlmcp.dev/shared/testkit"
 )
 
 const cookie = "0123456789abcdef0123456789abcdef"
@@ -222,7 +223,7 @@ func TestDatabaseURLTakesItsPasswordFromElsewhere(t *testing.T) {
 }
 
 func TestCertificatesComeAsTextOrPathAndRememberTheirFile(t *testing.T) {
-	cert, key := writePair(t)
+	cert, key := testkit.CertificateFiles(t, t.TempDir())
 	pem, err := os.ReadFile(cert)
 	if err != nil {
 		t.Fatal(err)

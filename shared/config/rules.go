@@ -20,7 +20,7 @@ func (l *loader) check() error {
 			return &Error{l.place(s.Key), problem, fix}
 		}
 	}
-	for _, rule := range []func() error{l.checkPorts, l.checkSecrets, l.checkStores, l.checkTLS, l.checkTargets, l.checkJWT} {
+	for _, rule := range []func() error{l.checkPorts, l.checkSecrets, l.checkStores, l.checkTLS, l.checkHTTPS, l.checkTargets, l.checkJWT} {
 		if err := rule(); err != nil {
 			return err
 		}
@@ -165,21 +165,34 @@ func (l *loader) checkTLS() error {
 	if proto, _ := erlFlags(l.config.Cluster.Flags); l.set("tls.enabled") && proto != "" && strings.HasSuffix(proto, "_tls") != t.Enabled {
 		return l.wrong("tls.enabled", "let both say the same", "contradicts -proto_dist %s of %s", proto, l.place("cluster.flags"))
 	}
-	switch {
-	case t.Cert.PEM != "" && t.Key.PEM == "":
-		return l.wrong("tls.key", "give the private key of the certificate", "not set, though %s is", l.place("tls.cert"))
-	case t.Key.PEM != "" && t.Cert.PEM == "":
-		return l.wrong("tls.cert", "give the certificate of the key", "not set, though %s is", l.place("tls.key"))
-	case t.Cert.PEM != "":
-		if _, err := tls.X509KeyPair([]byte(t.Cert.PEM), []byte(t.Key.PEM)); err != nil {
-			return l.wrong("tls.cert", "give a certificate in PEM and its own key", "no usable pair with %s: %s", l.place("tls.key"), strings.TrimPrefix(err.Error(), "tls: "))
-		}
-		if t.CA.PEM == "" {
-			return l.wrong("tls.ca", "give the authority that signed the services' certificates", "not set, though %s is", l.place("tls.cert"))
-		}
+	if err := l.checkPair("tls", t.Cert, t.Key); err != nil {
+		return err
+	}
+	if t.Cert.PEM != "" && t.CA.PEM == "" {
+		return l.wrong("tls.ca", "give the authority that signed the services' certificates", "not set, though %s is", l.place("tls.cert"))
 	}
 	if t.CA.PEM != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(t.CA.PEM)) {
 		return l.wrong("tls.ca", "give certificates in PEM", "holds no certificate")
+	}
+	return nil
+}
+
+func (l *loader) checkHTTPS() error {
+	return l.checkPair("https", l.config.HTTPS.Cert, l.config.HTTPS.Key)
+}
+
+// checkPair checks a certificate and its key, of that section.
+func (l *loader) checkPair(section string, cert, key Material) error {
+	switch {
+	case cert.PEM != "" && key.PEM == "":
+		return l.wrong(section+".key", "give the private key of the certificate", "not set, though %s is", l.place(section+".cert"))
+	case key.PEM != "" && cert.PEM == "":
+		return l.wrong(section+".cert", "give the certificate of the key", "not set, though %s is", l.place(section+".key"))
+	case cert.PEM == "":
+		return nil
+	}
+	if _, err := tls.X509KeyPair([]byte(cert.PEM), []byte(key.PEM)); err != nil {
+		return l.wrong(section+".cert", "give a certificate in PEM and its own key", "no usable pair with %s: %s", l.place(section+".key"), strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	return nil
 }

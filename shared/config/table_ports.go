@@ -59,5 +59,15 @@ func portSettings() []Setting {
 			Doc:        "gRPC services of this process, with reflection and health.",
 			at:         func(c *Config) any { return &c.Ports.GRPC },
 		},
+		{
+			Key: "https.cert", Env: []string{"ERLMCP_HTTPS_CERT"}, Kind: PEM, Roles: gateway,
+			Doc: "Certificate chain for clients: PEM, or the path of a file that is read again when it changes. With it, the ports of all transports and of REST speak TLS and nothing else.",
+			at:  func(c *Config) any { return &c.HTTPS.Cert },
+		},
+		{
+			Key: "https.key", Env: []string{"ERLMCP_HTTPS_KEY"}, Kind: PEM, Roles: gateway,
+			Doc: "Private key of https.cert: PEM, or a path.",
+			at:  func(c *Config) any { return &c.HTTPS.Key },
+		},
 	}
 }

@@ -314,6 +314,22 @@ func TestTCPTakesTheCredentialFromTheFirstMessage(t *testing.T) {
 	c.call(mcp.MethodToolsList, `{}`)
 }
 
+func TestBrowsersOfferTheCredentialAsASubprotocol(t *testing.T) {
+	s := newSite(t, options{authn: token("sesame")})
+	dial := func(offers ...string) (*ws.Conn, *http.Response, error) {
+		return ws.Dial(t.Context(), "ws://"+s.gateways[0].api+"/ws", &ws.DialOptions{Subprotocols: offers})
+	}
+	if _, response, err := dial("mcp", "bearer.guess"); err == nil || response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a wrong key: %v", err)
+	}
+	c, _, err := dial("mcp", "bearer.sesame")
+	must(t, err)
+	defer c.CloseNow()
+	if c.Subprotocol() != "mcp" {
+		t.Errorf("subprotocol %q", c.Subprotocol())
+	}
+}
+
 func TestHTTPAndTCPShareAPort(t *testing.T) {
 	s := newSite(t, options{})
 	silent, err := net.Dial("tcp", s.gateways[0].api) // holds up nobody

@@ -2,7 +2,9 @@ package tcp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -94,6 +96,7 @@ func (p *Port) told(c net.Conn) (serve func()) {
 	_ = c.SetReadDeadline(time.Now().Add(p.Patience))
 	n, err := c.Read(first)
 	if err != nil || n == 0 {
+		plainText(err)
 		_ = c.Close()
 		return nil
 	}
@@ -109,6 +112,14 @@ func (p *Port) told(c net.Conn) (serve func()) {
 		_ = c.Close()
 	}
 	return nil
+}
+
+// plainText tells a client that speaks plain HTTP to a TLS listener what is wrong.
+func plainText(err error) {
+	var told tls.RecordHeaderError
+	if errors.As(err, &told) && told.Conn != nil {
+		_, _ = io.WriteString(told.Conn, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nThis port speaks TLS: use https.\n")
+	}
 }
 
 // CloseWrite ends this side's half of the connection.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -26,6 +27,10 @@ const Subprotocol = "mcp"
 // send headers.
 const SessionParameter = "session"
 
+// BearerProtocol begins an offered subprotocol that is an API key or token: "bearer.<token>". It stands for the
+// Authorization header, which browsers can't send. It is never the one that is chosen, so it is not sent back.
+const BearerProtocol = "bearer."
+
 // Handler serves /ws and /ws/{view}: mount it on both patterns, with the path value "view".
 type Handler struct {
 	Server *channel.Server
@@ -36,6 +41,7 @@ type Handler struct {
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	offeredBearer(r.Header)
 	principal, ok := h.Guard.Admit(w, r)
 	if !ok {
 		return
@@ -78,6 +84,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Authorized: func(ctx context.Context) bool { return h.Guard.Still(ctx, bearer, principal) },
 		KeepAlive:  c.keepAlive,
 	})
+}
+
+// offeredBearer puts an offered credential where the others are. A header that a client did send counts alone.
+func offeredBearer(h http.Header) {
+	if h.Get("Authorization") != "" {
+		return
+	}
+	for _, line := range h.Values("Sec-WebSocket-Protocol") {
+		for offer := range strings.SplitSeq(line, ",") {
+			if token, ok := strings.CutPrefix(strings.TrimSpace(offer), BearerProtocol); ok {
+				h.Set("Authorization", "Bearer "+token)
+				return
+			}
+		}
+	}
 }
 
 // known checks the session that a client comes back to. Where it returns false the answer was written.

@@ -29,13 +29,17 @@ func (p *process) announce(ctx context.Context, out io.Writer) {
 		}
 		return net.JoinHostPort(host, strconv.Itoa(ports[name]))
 	}
+	http, ws, tcp := "http", "ws", "tcp"
+	if p.cfg.HTTPS.Cert.PEM != "" {
+		http, ws, tcp = "https", "wss", "tls"
+	}
 	_, _ = fmt.Fprintf(out, "erlmcp %s, %s\n", build.Version, p.cfg.Node)
 	if p.cfg.Runs(config.RoleGateway) {
-		_, _ = fmt.Fprintf(out, "  MCP      http://%s/mcp\n", at("http"))
-		_, _ = fmt.Fprintf(out, "           ws://%s/ws\n", at("ws"))
-		_, _ = fmt.Fprintf(out, "           http://%s/sse (HTTP+SSE of 2024-11-05)\n", at("sse"))
-		_, _ = fmt.Fprintf(out, "           tcp://%s, where the others are too\n", at("api"))
-		_, _ = fmt.Fprintf(out, "  REST     http://%s/api/v1/servers\n", at("api"))
+		_, _ = fmt.Fprintf(out, "  MCP      %s://%s/mcp\n", http, at("http"))
+		_, _ = fmt.Fprintf(out, "           %s://%s/ws\n", ws, at("ws"))
+		_, _ = fmt.Fprintf(out, "           %s://%s/sse (HTTP+SSE of 2024-11-05)\n", http, at("sse"))
+		_, _ = fmt.Fprintf(out, "           %s://%s, where the others are too\n", tcp, at("api"))
+		_, _ = fmt.Fprintf(out, "  REST     %s://%s/api/v1/servers\n", http, at("api"))
 	}
 	_, _ = fmt.Fprintf(out, "  gRPC     %s\n", at("grpc"))
 	_, _ = fmt.Fprintf(out, "  health   http://%s/health\n", at("health"))
@@ -49,7 +53,7 @@ func (p *process) announce(ctx context.Context, out io.Writer) {
 		if !p.cfg.Auth.Anonymous {
 			key = ` -H "Authorization: Bearer $ERLMCP_API_KEY"`
 		}
-		_, _ = fmt.Fprintf(out, "Ready. Try:\n\n  curl -s http://%s/api/v1/tools%s\n\n", at("api"), key)
+		_, _ = fmt.Fprintf(out, "Ready. Try:\n\n  curl -s %s://%s/api/v1/tools%s\n\n", http, at("api"), key)
 	}
 	p.log.Info("ready", "ports", ports)
 }

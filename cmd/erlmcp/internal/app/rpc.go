@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -84,12 +83,18 @@ func (p *process) tlsConfigs() (server, client *tls.Config, err error) {
 		client, err = p.keys.ClientTLS(p.cfg.Node)
 		return server, client, err
 	}
-	cert, err := tls.X509KeyPair([]byte(files.Cert.PEM), []byte(files.Key.PEM))
+	cert, err := newCertificate(files.Cert, files.Key, p.log)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the TLS certificate: %w", err)
+		return nil, nil, err
 	}
-	server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
-	client = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	server = &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.get(), nil },
+	}
+	client = &tls.Config{
+		MinVersion:           tls.VersionTLS12,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert.get(), nil },
+	}
 	if files.CA.PEM != "" {
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM([]byte(files.CA.PEM)) {

@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"net/http"
 
 	"erlmcp.dev/gateway/engine"
@@ -67,6 +69,10 @@ func (t *transports) connections() map[string]int {
 
 // serveTransports opens the ports: one for each transport, and the API's, which has them all.
 func (p *process) serveTransports(t *transports, api *http.ServeMux) error {
+	secure, err := p.clientsCertificate()
+	if err != nil {
+		return err
+	}
 	ports := []struct {
 		name  string
 		port  int
@@ -91,14 +97,40 @@ func (p *process) serveTransports(t *transports, api *http.ServeMux) error {
 		mux := http.NewServeMux()
 		o.mount(mux)
 		o.mount(api)
-		if err := p.serveHTTP(o.name, o.port, mux); err != nil {
+		l, err := p.listenClients(o.name, o.port, secure, "h2", "http/1.1")
+		if err != nil {
 			return err
 		}
+		p.serveHTTPOn(o.name, l, mux)
 	}
-	l, err := p.listen("api", p.cfg.Ports.API)
+	l, err := p.listenClients("api", p.cfg.Ports.API, secure, "http/1.1") // HTTP/2 can't share a port with TCP
 	if err != nil {
 		return err
 	}
-	p.serveHTTPOn("api", &tcp.Port{Listener: limited(l, p.cfg.Limits.Connections), Handler: t.tcp}, api)
+	p.serveHTTPOn("api", &tcp.Port{Listener: l, Handler: t.tcp}, api)
 	return nil
+}
+
+// clientsCertificate is what clients are shown; nil where their ports speak no TLS.
+func (p *process) clientsCertificate() (*certificate, error) {
+	if p.cfg.HTTPS.Cert.PEM == "" {
+		return nil, nil
+	}
+	return newCertificate(p.cfg.HTTPS.Cert, p.cfg.HTTPS.Key, p.log)
+}
+
+// listenClients opens a port for clients, with TLS where there is a certificate for them.
+func (p *process) listenClients(name string, port int, secure *certificate, protocols ...string) (net.Listener, error) {
+	l, err := p.listen(name, port)
+	if err != nil {
+		return nil, err
+	}
+	l = limited(l, p.cfg.Limits.Connections)
+	if secure == nil {
+		return l, nil
+	}
+	return tls.NewListener(l, &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: protocols,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return secure.get(), nil },
+	}), nil
 }
