@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -37,14 +38,23 @@ type admin struct {
 // adminFlags adds the flags of a command that talks gRPC.
 func adminFlags(s *System, c *cobra.Command) *admin {
 	a := &admin{system: s}
+	outputFlag(c, &a.output)
 	f := c.Flags()
+	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "longest time to wait")
+	if s.console != nil { // it is connected already
+		a.addr, a.key, a.tls, a.ca = s.console.addr, s.console.key, s.console.tls, s.console.ca
+		return a
+	}
+	a.connectionFlags(f)
+	return a
+}
+
+// connectionFlags adds the flags that say where erlmcp is and who asks.
+func (a *admin) connectionFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.addr, "addr", "", "`host:port` of erlmcp's gRPC (ERLMCP_ADDR; default "+defaultAddr+")")
 	f.StringVar(&a.key, "key", "", "API `key` with the role admin or viewer (ERLMCP_API_KEY, which other users can't see)")
 	f.BoolVar(&a.tls, "tls", false, "use TLS")
 	f.StringVar(&a.ca, "ca", "", "with TLS: PEM `file` of the authorities to trust; the system's when left out")
-	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "longest time to wait")
-	outputFlag(c, &a.output)
-	return a
 }
 
 // lookup is a variable of the environment.
@@ -62,6 +72,21 @@ func (a *admin) do(ctx context.Context, call func(context.Context, grpc.ClientCo
 	if err := checkOutput(a.output); err != nil {
 		return err
 	}
+	conn, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // nothing is lost with it
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	if a.key != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+a.key)
+	}
+	return a.explain(call(ctx, conn))
+}
+
+// connect fills in what the environment says, and opens the connection.
+func (a *admin) connect() (*grpc.ClientConn, error) {
 	for _, from := range []struct {
 		at       *string
 		variable string
@@ -76,25 +101,23 @@ func (a *admin) do(ctx context.Context, call func(context.Context, grpc.ClientCo
 	if path := a.system.lookup("ERLMCP_API_KEY_FILE"); a.key == "" && path != "" {
 		key, err := os.ReadFile(path)
 		if err != nil {
-			return fmt.Errorf("ERLMCP_API_KEY_FILE: %w", err)
+			return nil, fmt.Errorf("ERLMCP_API_KEY_FILE: %w", err)
 		}
 		a.key = strings.TrimSpace(string(key))
 	}
 	creds, err := a.credentials()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	conn, err := grpc.NewClient(a.addr, grpc.WithTransportCredentials(creds), grpc.WithNoProxy())
+	options := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy()}
+	if a.system.console != nil {
+		options = append(options, grpc.WithUnaryInterceptor(a.system.console.teach))
+	}
+	conn, err := grpc.NewClient(a.addr, options...)
 	if err != nil {
-		return usagef("--addr %q is no address: %w", a.addr, err)
+		return nil, usagef("--addr %q is no address: %w", a.addr, err)
 	}
-	defer func() { _ = conn.Close() }() // nothing is lost with it
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	if a.key != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+a.key)
-	}
-	return a.explain(call(ctx, conn))
+	return conn, nil
 }
 
 func (a *admin) credentials() (credentials.TransportCredentials, error) {

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
@@ -127,12 +129,25 @@ func (c *cluster) ListNodes(context.Context, *metricsv1.ListNodesRequest) (*metr
 // serve starts a cluster, and returns a function that runs commands against it.
 func serve(t *testing.T) (*cluster, func(args ...string) result) {
 	t.Helper()
+	c, addr := serveAt(t)
+	return c, func(args ...string) result {
+		return run(t, args, func(s *cli.System) {
+			s.Environ = append(s.Environ, "ERLMCP_ADDR="+addr, "ERLMCP_API_KEY=admin-key")
+			s.In = strings.NewReader(`{"text": "from stdin"}`)
+		})
+	}
+}
+
+// serveAt starts a cluster, and returns where it is.
+func serveAt(t *testing.T) (c *cluster, addr string) {
+	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{}
+	c = &cluster{}
 	srv := grpc.NewServer()
+	healthpb.RegisterHealthServer(srv, health.NewServer())
 	gatewayv1.RegisterGatewayServiceServer(srv, c)
 	metricsv1.RegisterMetricsServiceServer(srv, c)
 	registryv1.RegisterAccessServiceServer(srv, c)
@@ -146,12 +161,7 @@ func serve(t *testing.T) (*cluster, func(args ...string) result) {
 			t.Error(err)
 		}
 	})
-	return c, func(args ...string) result {
-		return run(t, args, func(s *cli.System) {
-			s.Environ = append(s.Environ, "ERLMCP_ADDR="+lis.Addr().String(), "ERLMCP_API_KEY=admin-key")
-			s.In = strings.NewReader(`{"text": "from stdin"}`)
-		})
-	}
+	return c, lis.Addr().String()
 }
 
 func TestAdminCommandsShowWhatTheClusterAnswers(t *testing.T) {

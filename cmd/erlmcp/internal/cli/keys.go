@@ -92,6 +92,7 @@ func keysRevokeCommand(s *System) *cobra.Command {
 		Example: "  erlmcp keys revoke 01hv3c",
 	}
 	a := adminFlags(s, c)
+	a.completes(c, keyIDs)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 			resp, err := registryv1.NewAccessServiceClient(conn).RevokeKey(ctx, &registryv1.RevokeKeyRequest{Id: args[0]})

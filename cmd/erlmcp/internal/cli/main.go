@@ -26,6 +26,9 @@ type System struct {
 	In      io.Reader
 	Out     io.Writer
 	Err     io.Writer
+
+	// console is the prompt that a command was typed at; nil for the shell.
+	console *console
 }
 
 // Exit codes.
@@ -96,10 +99,17 @@ func newRoot(s *System) *cobra.Command {
 	}
 	add("run", runCommands(s)...)
 	add("run", stdioCommand(s))
-	add("look", pingCommand(s), statusCommand(s), getpidCommand(s), stopCommand(s), memoryCommand(s), serversCommand(s), toolsCommand(s), sessionsCommand(s), keysCommand(s), nodesCommand(s))
+	add("look", pingCommand(s), statusCommand(s), getpidCommand(s), stopCommand(s), memoryCommand(s))
+	add("look", adminCommands(s)...)
+	add("look", consoleCommand(s))
 	add("config", configCommand(s), importCommand(s))
 	root.AddCommand(versionCommand())
 	return root
+}
+
+// adminCommands are those that talk gRPC: to any erlmcp that can be reached, not only the one on this host.
+func adminCommands(s *System) []*cobra.Command {
+	return []*cobra.Command{serversCommand(s), toolsCommand(s), sessionsCommand(s), keysCommand(s), nodesCommand(s)}
 }
 
 // group is a command that only holds others.

@@ -203,6 +203,7 @@ func serversRemoveCommand(s *System) *cobra.Command {
 		Example: "  erlmcp servers remove weather",
 	}
 	a := adminFlags(s, c)
+	a.completes(c, serverNames)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 			resp, err := registryv1.NewRegistryServiceClient(conn).DeleteServer(ctx, &registryv1.DeleteServerRequest{Name: args[0]})
@@ -221,6 +222,7 @@ func serversRefreshCommand(s *System) *cobra.Command {
 		Example: "  erlmcp servers refresh weather",
 	}
 	a := adminFlags(s, c)
+	a.completes(c, serverNames)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 			resp, err := registryv1.NewRegistryServiceClient(conn).RefreshServer(ctx, &registryv1.RefreshServerRequest{Name: args[0]})

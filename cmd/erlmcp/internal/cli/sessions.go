@@ -66,6 +66,7 @@ func sessionsShowCommand(s *System) *cobra.Command {
 		Example: "  erlmcp sessions show 0198f2d4-6c1e-7e0a-9d57-2f6f3f3d4a10",
 	}
 	a := adminFlags(s, c)
+	a.completes(c, sessionIDs)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 			resp, err := sessionv1.NewSessionServiceClient(conn).GetSession(ctx, &sessionv1.GetSessionRequest{SessionId: args[0]})
@@ -94,6 +95,7 @@ func sessionsCloseCommand(s *System) *cobra.Command {
 		Example: "  erlmcp sessions close 0198f2d4-6c1e-7e0a-9d57-2f6f3f3d4a10",
 	}
 	a := adminFlags(s, c)
+	a.completes(c, sessionIDs)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 			resp, err := sessionv1.NewSessionServiceClient(conn).CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: args[0]})

@@ -83,6 +83,7 @@ func toolsCallCommand(s *System) *cobra.Command {
 		Args:    takes(1, 2, "a NAME and ARGUMENTS"),
 	}
 	a := adminFlags(s, c)
+	a.completes(c, toolNames)
 	c.Flags().StringVar(&view, "view", "", "a view's or a server's name; everything when left out")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		req := &gatewayv1.CallToolRequest{View: view, Name: args[0]}
