@@ -111,7 +111,7 @@ func (s *Service) CallTool(ctx context.Context, req *gatewayv1.CallToolRequest) 
 	m := jsonrpc.Message{ID: json.RawMessage("1"), Method: mcp.MethodToolsCall, Params: params.JSON()}
 	principal, _ := access.FromContext(ctx)
 	reply := s.config.Engine.Modern(ctx, engine.Client{Principal: principal, View: req.GetView(), Transport: "admin"}, &m, discard{})
-	answer, err := jsonrpc.Parse(joined(reply))
+	answer, err := jsonrpc.Parse(reply.Message())
 	if err != nil {
 		return nil, status.Error(codes.Canceled, "the call was cancelled")
 	}
@@ -129,18 +129,12 @@ func callStatus(e *jsonrpc.Error) error {
 	switch e.Code {
 	case jsonrpc.CodeInvalidParams:
 		return status.Error(codes.InvalidArgument, e.Message)
+	case engine.CodeTooMany:
+		return status.Error(codes.ResourceExhausted, e.Message)
 	case mcp.CodeMissingCapability:
 		return status.Error(codes.FailedPrecondition, e.Message)
 	}
 	return status.Error(codes.Unavailable, e.Message)
-}
-
-func joined(r engine.Reply) []byte {
-	var b []byte
-	for _, part := range r.Body {
-		b = append(b, part...)
-	}
-	return b
 }
 
 // discard is a Stream of which only the answer counts.

@@ -32,6 +32,8 @@ type Config struct {
 	// Sealer makes and opens session ids and request states.
 	Sealer Sealer
 	Meter  Meter
+	// Limiter bounds how often a principal asks; nil for no bound.
+	Limiter Limiter
 	// Draining ends when the gateway begins to stop: subscriptions end then, so that their clients go elsewhere.
 	Draining context.Context
 	// Version of erlmcp, told to clients.
@@ -74,6 +76,12 @@ type Sealer interface {
 type Meter interface {
 	// Request is called once for each request that was answered.
 	Request(r Measured)
+}
+
+// Limiter bounds how often principals ask.
+type Limiter interface {
+	// Wait counts a request: 0 when it may go on, else how long its principal should wait before the next.
+	Wait(ctx context.Context, principal string) time.Duration
 }
 
 // Measured is one answered request.
@@ -123,6 +131,17 @@ type Reply struct {
 	Body [][]byte
 	// EventID is the id to resume behind, where the answer came on a stream that can be resumed.
 	EventID string
+	// RetryAfter is how long the client should wait before it asks again; 0 for not at all.
+	RetryAfter time.Duration
+}
+
+// Message is the body in one piece; nil for none.
+func (r Reply) Message() []byte {
+	var b []byte
+	for _, part := range r.Body {
+		b = append(b, part...)
+	}
+	return b
 }
 
 func (e *Engine) view(name string) (*catalog.View, bool) {

@@ -63,6 +63,9 @@ func (e *Engine) Initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 }
 
 func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (*Session, Reply) {
+	if late, ok := e.late(ctx, c, m); ok {
+		return nil, late
+	}
 	view, ok := e.view(c.View)
 	if !ok {
 		return nil, failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "no view or server is named %q", c.View))
@@ -177,6 +180,9 @@ func (s *Session) Request(ctx context.Context, m *jsonrpc.Message, out Stream) R
 }
 
 func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, measured *Measured) Reply {
+	if late, ok := s.engine.late(ctx, s.client, m); ok {
+		return late
+	}
 	view, ok := s.engine.view(s.client.View)
 	if !ok {
 		return failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the view %q was removed", s.client.View))

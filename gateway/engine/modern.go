@@ -31,6 +31,9 @@ func (e *Engine) Modern(ctx context.Context, c Client, m *jsonrpc.Message, out S
 }
 
 func (e *Engine) modern(ctx context.Context, c Client, m *jsonrpc.Message, out Stream, measured *Measured) Reply {
+	if late, ok := e.late(ctx, c, m); ok {
+		return late
+	}
 	env, r := readEnvelope(m, c.Header)
 	if r == nil {
 		r = checkHeaders(m, c.Header)

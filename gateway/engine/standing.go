@@ -47,6 +47,9 @@ func (s *Session) Initialize(ctx context.Context, m *jsonrpc.Message) Reply {
 }
 
 func (s *Session) initialize(ctx context.Context, m *jsonrpc.Message) (Reply, bool) {
+	if late, ok := s.engine.late(ctx, s.client, m); ok {
+		return late, false
+	}
 	view, ok := s.engine.view(s.client.View)
 	if !ok {
 		return failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the view %q was removed", s.client.View)), false

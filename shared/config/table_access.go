@@ -87,7 +87,7 @@ func accessSettings() []Setting {
 		},
 		{
 			Key: "limits.rate.enabled", Env: []string{"RATE_LIMIT_ENABLED"}, Kind: Bool, Default: "true", Roles: gateway,
-			Doc: "Limits the rate of MCP requests of each principal, cluster-wide.",
+			Doc: "Limits the rate of MCP requests of each principal, over all gateways where they share Redis. One more is answered 429 with Retry-After.",
 			at:  func(c *Config) any { return &c.Limits.RateEnabled },
 		},
 		{

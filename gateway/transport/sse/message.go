@@ -64,7 +64,7 @@ func malformed(w http.ResponseWriter, m jsonrpc.Message, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusBadRequest)
-	_, _ = w.Write(joined(engine.Malformed(m, err)))
+	_, _ = w.Write(engine.Malformed(m, err).Message())
 }
 
 func refuse(w http.ResponseWriter, err error) {
@@ -87,9 +87,9 @@ func (h *Handler) accept(w http.ResponseWriter, request func(ctx context.Context
 // request carries out a request and returns its answer; nil for none. What comes before it goes on the stream.
 func request(ctx context.Context, s *engine.Session, m *jsonrpc.Message) []byte {
 	if m.Method == mcp.MethodInitialize {
-		return joined(s.Initialize(ctx, m))
+		return s.Initialize(ctx, m).Message()
 	}
-	return joined(s.Request(ctx, m, standing{ctx, s}))
+	return s.Request(ctx, m, standing{ctx, s}).Message()
 }
 
 // batch serves a JSON-RPC batch, one request after the other; their answers come in one array.
@@ -105,7 +105,7 @@ func (h *Handler) batch(w http.ResponseWriter, s *engine.Session, body []byte) {
 			m, err := jsonrpc.Parse(element)
 			switch {
 			case err != nil:
-				answers = append(answers, joined(engine.Malformed(m, err)))
+				answers = append(answers, engine.Malformed(m, err).Message())
 			case m.IsRequest():
 				if a := request(ctx, s, &m); a != nil {
 					answers = append(answers, a)
@@ -150,12 +150,4 @@ func (t standing) Send(_ string, message []byte) error {
 	ctx, cancel := context.WithTimeout(t.ctx, postTime)
 	defer cancel()
 	return t.s.Post(ctx, message)
-}
-
-func joined(r engine.Reply) []byte {
-	var whole []byte
-	for _, part := range r.Body {
-		whole = append(whole, part...)
-	}
-	return whole
 }

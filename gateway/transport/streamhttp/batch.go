@@ -43,11 +43,11 @@ func (h *Handler) batch(r *http.Request, c engine.Client, body []byte, out *repl
 		m, err := jsonrpc.Parse(element)
 		switch {
 		case err != nil:
-			answers = append(answers, joined(engine.Malformed(m, err)))
+			answers = append(answers, engine.Malformed(m, err).Message())
 		case m.IsRequest() && m.Method == mcp.MethodInitialize:
 			answers = append(answers, jsonrpc.ErrorResponse(m.ID, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "initialize must stand alone").JSON()))
 		case m.IsRequest():
-			if a := joined(session.Request(out.ctx, &m, out)); a != nil {
+			if a := session.Request(out.ctx, &m, out).Message(); a != nil {
 				answers = append(answers, a)
 			}
 		default:
@@ -66,12 +66,4 @@ func (h *Handler) batch(r *http.Request, c engine.Client, body []byte, out *repl
 	body = []byte{'['}
 	body = append(body, bytes.Join(answers, []byte{','})...)
 	out.finish(engine.Reply{Status: http.StatusOK, Body: [][]byte{append(body, ']')}})
-}
-
-func joined(r engine.Reply) []byte {
-	var b []byte
-	for _, part := range r.Body {
-		b = append(b, part...)
-	}
-	return b
 }

@@ -2,6 +2,7 @@ package streamhttp
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -165,11 +166,7 @@ func (o *reply) finish(r engine.Reply) {
 	o.ended = true
 	if o.started {
 		if r.Body != nil && o.ctx.Err() == nil {
-			var message []byte
-			for _, part := range r.Body {
-				message = append(message, part...)
-			}
-			o.flush(sse.AppendEvent(o.buffer[:0], r.EventID, message))
+			o.flush(sse.AppendEvent(o.buffer[:0], r.EventID, r.Message()))
 		}
 		return
 	}
@@ -191,6 +188,9 @@ func (o *reply) finish(r engine.Reply) {
 	header := o.w.Header()
 	header["Content-Type"] = jsonType
 	header["Content-Length"] = []string{strconv.Itoa(size)}
+	if r.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(r.RetryAfter.Seconds()))))
+	}
 	o.w.WriteHeader(r.Status)
 	for _, part := range r.Body {
 		if _, err := o.w.Write(part); err != nil {

@@ -14,6 +14,7 @@ import (
 	"erlmcp.dev/cmd/erlmcp/internal/build"
 	"erlmcp.dev/gateway/admin"
 	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/limit"
 	"erlmcp.dev/gateway/owners"
 	"erlmcp.dev/gateway/transport/guard"
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
@@ -43,9 +44,13 @@ func (p *process) wireGateway(context.Context) error {
 	p.closers = append(p.closers, func() error { directory.Close(); return nil })
 	recorder := usage.NewRecorder(usage.RecorderConfig{Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), Node: p.cfg.Node, Log: p.log})
 	p.add("usage", recorder.Run)
+	limiter, err := p.limiter()
+	if err != nil {
+		return err
+	}
 	e := engine.New(engine.Config{
 		Catalog: p.follower, Servers: servers, Owners: directory, Sealer: p.keys,
-		Meter: meter{p.metrics, recorder}, Draining: p.draining, Version: build.Version, Log: p.log,
+		Meter: meter{p.metrics, recorder}, Limiter: limiter, Draining: p.draining, Version: build.Version, Log: p.log,
 	})
 	p.onCatalog = append(p.onCatalog, servers.CatalogChanged, e.CatalogChanged)
 
@@ -72,6 +77,25 @@ func (p *process) wireGateway(context.Context) error {
 	api := http.NewServeMux()
 	api.Handle("/api/v1/", rest)
 	return p.serveTransports(ways, api)
+}
+
+// limiter bounds how often a principal asks; nil where nothing does. Gateways count together in Redis.
+func (p *process) limiter() (engine.Limiter, error) {
+	limits := p.cfg.Limits
+	if !limits.RateEnabled || p.streams != nil {
+		return nil, nil
+	}
+	c := limit.Config{Rate: limits.RatePerSecond, Log: p.log}
+	if p.cfg.Redis.Set {
+		client, err := p.redisClient()
+		if err != nil {
+			return nil, err
+		}
+		c.Store = limit.Redis{Client: client}
+	}
+	l := limit.New(c)
+	p.add("rate limits", l.Run)
+	return l, nil
 }
 
 // elsewhere leaves out the services that this process has itself.

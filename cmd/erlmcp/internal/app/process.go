@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 
 	"erlmcp.dev/cmd/erlmcp/internal/build"
@@ -57,6 +58,7 @@ type process struct {
 	follower  *catalog.Follower
 	onCatalog []func(before, now *catalog.Catalog)
 	dialer    *dial.Dialer
+	redis     redis.UniversalClient // nil until needed
 	heartbeat *usage.Heartbeat
 	auditor   *usage.Auditor
 

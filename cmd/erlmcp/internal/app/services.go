@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"erlmcp.dev/cmd/erlmcp/internal/build"
@@ -157,26 +158,39 @@ func (p *process) wireCatalog(context.Context) error {
 	return nil
 }
 
+// redisClient is this process's client of the configured Redis.
+func (p *process) redisClient() (redis.UniversalClient, error) {
+	if p.redis != nil {
+		return p.redis, nil
+	}
+	redisx.LogTo(p.log)
+	r := p.cfg.Redis
+	settings := redisx.Settings{
+		Mode: redisx.Mode(r.Mode), Addresses: r.Addrs, Master: r.Master,
+		Username: r.User, Password: string(r.Password), Database: r.DB,
+	}
+	if r.TLS {
+		settings.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	client, err := redisx.New(settings)
+	if err != nil {
+		return nil, err
+	}
+	p.redis = client
+	p.onClose(client)
+	return client, nil
+}
+
 func (p *process) wireSession(context.Context) error {
 	limits := store.Limits{
 		IdleTTL: p.cfg.Limits.SessionIdle, PrincipalSessions: p.cfg.Limits.SessionsPerPrincipal, Sessions: 20 * p.cfg.Limits.Sessions,
 	}
 	var held store.Store = memory.New(limits)
 	if p.cfg.Redis.Set {
-		redisx.LogTo(p.log)
-		r := p.cfg.Redis
-		settings := redisx.Settings{
-			Mode: redisx.Mode(r.Mode), Addresses: r.Addrs, Master: r.Master,
-			Username: r.User, Password: string(r.Password), Database: r.DB,
-		}
-		if r.TLS {
-			settings.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-		client, err := redisx.New(settings)
+		client, err := p.redisClient()
 		if err != nil {
 			return err
 		}
-		p.onClose(client)
 		held = sessionredis.New(sessionredis.Config{Client: client, Limits: limits})
 		p.conditions = append(p.conditions, health.Condition{Name: "redis", Ready: p.onlyRole(), Check: held.Ready})
 	}
