@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// AppendEvent appends an event of the type "message" to dst. data holds no line breaks of its own beyond "\n",
-// which become lines of one event. An empty id is left out. Nil data make an event that only tells its id.
+// AppendEvent appends an event of the type "message" to dst. Line breaks of any kind in data begin a new line of the
+// same event, which readers join with "\n"; to JSON that makes no difference. id holds none. An empty id is left out.
+// Nil data make an event that only tells its id.
 func AppendEvent(dst []byte, id string, data []byte) []byte {
 	return AppendNamed(dst, "", id, data)
 }
@@ -29,6 +30,10 @@ func AppendNamed(dst []byte, name, id string, data []byte) []byte {
 		dst = append(dst, "id: "...)
 		dst = append(dst, id...)
 		dst = append(dst, '\n')
+	}
+	if bytes.IndexByte(data, '\r') >= 0 { // ends a line too; hardly anyone sends it
+		data = bytes.ReplaceAll(data, []byte("\r\n"), []byte{'\n'})
+		data = bytes.ReplaceAll(data, []byte{'\r'}, []byte{'\n'})
 	}
 	for {
 		line, rest, more := bytes.Cut(data, []byte{'\n'})

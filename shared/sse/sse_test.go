@@ -67,6 +67,45 @@ func TestDecoderBoundsAnEvent(t *testing.T) {
 	}
 }
 
+// fields reads a stream as the standard says: lines end with CR LF, LF or CR, and each begins with its field.
+func fields(stream []byte) []string {
+	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(stream))
+	return strings.Split(text, "\n")
+}
+
+// FuzzAppendEvent: whatever a server sent as data becomes data of one event, and never another field or event.
+func FuzzAppendEvent(f *testing.F) {
+	f.Add("7", []byte("{\"a\":\n1,\r\"b\":\r\n2}"))
+	f.Add("", []byte("x\r\rid: 9\r\nevent: endpoint\n\ndata: injected"))
+	f.Add("0:1", []byte(nil))
+	f.Fuzz(func(t *testing.T, id string, data []byte) {
+		if strings.ContainsAny(id, "\r\n") {
+			return
+		}
+		lines := fields(sse.AppendEvent(nil, id, data))
+		if id != "" {
+			if lines[0] != "id: "+id {
+				t.Fatalf("begins with %q", lines[0])
+			}
+			lines = lines[1:]
+		}
+		end := len(lines) - 2 // an empty line, and what is behind its end
+		if end < 1 || lines[end] != "" || lines[end+1] != "" {
+			t.Fatalf("ends with %q", lines)
+		}
+		for i, line := range lines[:end] {
+			value, ok := strings.CutPrefix(line, "data: ")
+			if !ok {
+				t.Fatalf("has the line %q", line)
+			}
+			lines[i] = value
+		}
+		if want := fields(data); strings.Join(lines[:end], "\n") != strings.Join(want, "\n") {
+			t.Errorf("data %q became %q", data, lines[:end])
+		}
+	})
+}
+
 // FuzzDecoder: whatever is read ends, within bounds; and what AppendEvent writes is read back.
 func FuzzDecoder(f *testing.F) {
 	f.Add([]byte("id: 1\ndata: x\n\n"), "7", []byte(`{"a":1}`))
