@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -96,6 +97,9 @@ func Parse(data []byte) (Message, error) {
 		if m.Params != nil && m.Params[0] != '{' {
 			return m, fmt.Errorf(`%w: "params" must be an object`, ErrShape)
 		}
+		if m.Params != nil && ambiguous(m.Params) {
+			return m, fmt.Errorf(`%w: a member of "params" stands twice`, ErrShape)
+		}
 	default:
 		if (m.Result == nil) == (m.Error == nil) {
 			return m, fmt.Errorf(`%w: it needs a "method", or one of "result" and "error"`, ErrShape)
@@ -108,6 +112,50 @@ func Parse(data []byte) (Message, error) {
 		}
 	}
 	return m, nil
+}
+
+// ambiguous reports whether a member that decides where a request goes stands twice: of params, of its "_meta" or of
+// its "ref". Readers differ in which of the two they take, so one that was checked here need not be the one that a
+// server acts on. What is deeper is the server's alone.
+func ambiguous(params []byte) bool {
+	var inner [][]byte
+	if repeats(params, func(key, value []byte) {
+		if value[0] == '{' && (string(key) == "_meta" || string(key) == "ref") {
+			inner = append(inner, value)
+		}
+	}) {
+		return true
+	}
+	for _, object := range inner {
+		if repeats(object, func(_, _ []byte) {}) {
+			return true
+		}
+	}
+	return false
+}
+
+// repeats calls f with each member of an object, until one stands a second time.
+func repeats(object []byte, f func(key, value []byte)) (again bool) {
+	var few [16][]byte
+	keys, many := few[:0], map[string]struct{}(nil)
+	each(object, func(key, value []byte) bool {
+		if many == nil && len(keys) == len(few) {
+			many = make(map[string]struct{}, 2*len(few))
+			for _, k := range keys {
+				many[string(k)] = struct{}{}
+			}
+		}
+		if many == nil {
+			again = slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
+			keys = append(keys, key)
+		} else {
+			_, again = many[string(key)]
+			many[string(key)] = struct{}{}
+		}
+		f(key, value)
+		return !again
+	})
+	return again
 }
 
 // Batch splits an array into its elements. ok is false when data is not an array; err is ErrSyntax or,

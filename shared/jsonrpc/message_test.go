@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -25,6 +26,8 @@ func TestParseReadsTheEnvelopeAndKeepsTheBytes(t *testing.T) {
 			jsonrpc.Message{Method: "notifications/initialized"}},
 		{"escaped key", `{"jsonrpc":"2.0","\u0069d":1,"method":"ping"}`,
 			jsonrpc.Message{ID: raw("1"), Method: "ping"}},
+		{"arguments are the server's own", `{"jsonrpc":"2.0","method":"a","params":{"name":"x","arguments":{"name":1,"name":2},"ref":""}}`,
+			jsonrpc.Message{Method: "a", Params: raw(`{"name":"x","arguments":{"name":1,"name":2},"ref":""}`)}},
 		{"result", `{"jsonrpc":"2.0","id":1,"result":{"x":[1, 2]}}`,
 			jsonrpc.Message{ID: raw("1"), Result: raw(`{"x":[1, 2]}`)}},
 		{"error without an id", `{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"m"}}`,
@@ -48,6 +51,10 @@ func raw(s string) json.RawMessage { return json.RawMessage(s) }
 
 func TestParseRefusesWhatIsNoMessage(t *testing.T) {
 	deep := strings.Repeat("[", jsonrpc.MaxDepth+1) + strings.Repeat("]", jsonrpc.MaxDepth+1)
+	many := ""
+	for i := range 100 {
+		many += fmt.Sprintf(`"k%d":%d,`, i, i)
+	}
 	cases := []struct {
 		name, in string
 		want     error
@@ -69,6 +76,11 @@ func TestParseRefusesWhatIsNoMessage(t *testing.T) {
 		{"params are an array", `{"jsonrpc":"2.0","id":1,"method":"a","params":[1]}`, jsonrpc.ErrShape},
 		{"id twice", `{"jsonrpc":"2.0","id":1,"id":2,"method":"a"}`, jsonrpc.ErrShape},
 		{"method twice, once escaped", `{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}`, jsonrpc.ErrShape},
+		{"name twice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"x","arguments":{},"n\u0061me":"y"}}`, jsonrpc.ErrShape},
+		{"metadata twice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{},"_meta":{}}}`, jsonrpc.ErrShape},
+		{"a member of the metadata twice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{"a":1,"b":2,"a":1}}}`, jsonrpc.ErrShape},
+		{"a member of the reference twice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{"ref":{"name":"a","name":"b"}}}`, jsonrpc.ErrShape},
+		{"one of many members twice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{` + many + `"k7":0}}`, jsonrpc.ErrShape},
 		{"result and error", `{"jsonrpc":"2.0","id":1,"result":{},"error":{}}`, jsonrpc.ErrShape},
 		{"neither", `{"jsonrpc":"2.0","id":1}`, jsonrpc.ErrShape},
 		{"result without an id", `{"jsonrpc":"2.0","result":{}}`, jsonrpc.ErrShape},
