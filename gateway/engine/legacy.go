@@ -292,6 +292,9 @@ func (s *Session) Notify(ctx context.Context, m *jsonrpc.Message) error {
 // ErrGone: the events after the one that the client names are no longer kept.
 var ErrGone = errors.New("the events after this one are no longer kept")
 
+// ErrEventID: no event ever has the id that the client names.
+var ErrEventID = errors.New("Last-Event-ID is no id of an event")
+
 // How long a listener waits for its session to be adopted when its owner is gone, and how often it looks.
 const (
 	adoptionTime  = 15 * time.Second
@@ -300,7 +303,8 @@ const (
 
 // Listen passes on the session's standing stream, or, behind an event that the client names, what it missed of
 // that event's stream. When the session's owner is gone it goes on at the next one, and the client notices
-// nothing. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone or ErrDisplaced.
+// nothing. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone, ErrEventID or
+// ErrDisplaced.
 // On transports without headers an empty event comes first, once nobody else gets the stream.
 func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 	var lost time.Time // since when nobody has the session; zero while someone does
@@ -315,6 +319,9 @@ func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 		}
 		if ctx.Err() != nil || err == nil {
 			return nil
+		}
+		if status.Code(err) == codes.InvalidArgument {
+			return ErrEventID
 		}
 		if lost.IsZero() {
 			lost = time.Now()

@@ -183,6 +183,8 @@ func refuseSession(w http.ResponseWriter, err error) {
 		guard.Refuse(w, http.StatusNotFound, err.Error())
 	case errors.Is(err, engine.ErrGone):
 		guard.Refuse(w, http.StatusNotFound, err.Error()+"; initialize a new session")
+	case errors.Is(err, engine.ErrEventID):
+		guard.Refuse(w, http.StatusBadRequest, err.Error())
 	default:
 		w.Header().Set("Retry-After", "1")
 		guard.Refuse(w, http.StatusServiceUnavailable, err.Error())

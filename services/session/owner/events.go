@@ -28,14 +28,17 @@ func (s *stream) exported(e event) Event {
 // ErrDisplaced: another reader took the stream over.
 var ErrDisplaced = errors.New("another reader took the stream over")
 
-// ErrGone: events behind the named one are no longer kept, or the id is none of this session's.
+// ErrGone: events behind the named one are no longer kept.
 var ErrGone = errors.New("the events behind this one are no longer kept")
+
+// ErrEventID: no event ever has such an id.
+var ErrEventID = errors.New("malformed event id")
 
 func parseEventID(id string) (name string, seq uint64, err error) {
 	name, number, ok := strings.Cut(id, ":")
 	seq, err = strconv.ParseUint(number, 10, 64)
 	if !ok || err != nil || name == "" || len(name) > 32 {
-		return "", 0, fmt.Errorf("%w: malformed event id", ErrGone)
+		return "", 0, ErrEventID
 	}
 	return name, seq, nil
 }

@@ -258,7 +258,7 @@ func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) erro
 }
 
 // Listen passes on a session's standing stream or the rest of one of its streams, if asked an empty event first: ErrGone,
-// ErrDisplaced.
+// ErrEventID, ErrDisplaced.
 func (o *Owner) Listen(ctx context.Context, id, after string, acknowledge bool, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {

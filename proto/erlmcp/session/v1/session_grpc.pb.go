@@ -56,7 +56,8 @@ type SessionServiceClient interface {
 	// notification or response ends at once.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SendResponse], error)
 	// Follows the session's standing stream, or resumes any of its streams behind an event.
-	// OUT_OF_RANGE when events after it are no longer kept. ABORTED when another reader took the stream over.
+	// OUT_OF_RANGE when events after it are no longer kept, INVALID_ARGUMENT when no event ever has such an id. ABORTED
+	// when another reader took the stream over.
 	Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenResponse], error)
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
 	// For transports whose answers come on another connection than the request. The message is not logged.
@@ -229,7 +230,8 @@ type SessionServiceServer interface {
 	// notification or response ends at once.
 	Send(*SendRequest, grpc.ServerStreamingServer[SendResponse]) error
 	// Follows the session's standing stream, or resumes any of its streams behind an event.
-	// OUT_OF_RANGE when events after it are no longer kept. ABORTED when another reader took the stream over.
+	// OUT_OF_RANGE when events after it are no longer kept, INVALID_ARGUMENT when no event ever has such an id. ABORTED
+	// when another reader took the stream over.
 	Listen(*ListenRequest, grpc.ServerStreamingServer[ListenResponse]) error
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
 	// For transports whose answers come on another connection than the request. The message is not logged.
