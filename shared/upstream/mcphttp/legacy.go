@@ -241,9 +241,13 @@ func (l *Legacy) within(ctx context.Context) (context.Context, context.CancelCau
 	return ctx, func(cause error) { stop(); cancel(cause) }
 }
 
-// Close implements upstream.Peer. It ends the session at the server too.
+// farewell is how long a server may take to hear that its calls are given up, and then that its session ended.
+const farewell = 2 * time.Second
+
+// Close implements upstream.Peer. It ends the calls and the session at the server too.
 func (l *Legacy) Close() error {
 	l.close.Do(func() {
+		l.giveUp()
 		l.cancel(upstream.ErrClosed)
 		l.mux.Fail(upstream.ErrClosed)
 		if l.session != "" {
@@ -256,8 +260,22 @@ func (l *Legacy) Close() error {
 	return nil
 }
 
+// giveUp cancels the calls that are under way: there are servers that go on with them when their session ends, and
+// end it only then.
+func (l *Legacy) giveUp() {
+	ctx, cancel := context.WithTimeout(l.ctx, farewell)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { l.cancel(upstream.ErrClosed) })() // cancellations that were sent before wait no longer
+	var told sync.WaitGroup
+	for _, call := range l.mux.UnderWay(maxLate) {
+		told.Go(func() { _ = l.send(ctx, call.Cancelled("the conversation ends")) })
+	}
+	told.Wait()
+	l.late.wait()
+}
+
 func (l *Legacy) delete() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	header := l.header.Clone()
 	l.headers(header)

@@ -163,6 +163,20 @@ func (m *Mux) Fail(err error) {
 	m.cancel()
 }
 
+// UnderWay are the calls that are not over, at most that many.
+func (m *Mux) UnderWay(most int) []*Call {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	calls := make([]*Call, 0, min(len(m.calls), most))
+	for _, c := range m.calls {
+		if len(calls) == most {
+			break
+		}
+		calls = append(calls, c)
+	}
+	return calls
+}
+
 // Wait waits, after Fail, for listeners that still answer the server's requests.
 func (m *Mux) Wait() { m.asked.Wait() }
 
