@@ -11,6 +11,7 @@ import (
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
 )
 
 // guests are the conversations with stateful servers on behalf of modern clients, who have no session: one for
@@ -42,6 +43,7 @@ type guest struct {
 	calls map[*relayed]struct{}
 	subs  map[string]map[chan<- string]struct{} // who hears of a resource's updates
 	used  time.Time
+	logs  upstream.Peer // was told to log everything
 }
 
 // Limits of guests.
@@ -96,6 +98,18 @@ func (g *guests) guest(principal, server string, capabilities, info json.RawMess
 	g.ends[key] = e
 	g.of[pair{principal, server}]++
 	return e, nil
+}
+
+// logEverything has a legacy server log for all calls of the conversation, whose level is one: each call passes on
+// what it asked for.
+func (e *guest) logEverything(ctx context.Context, end End) {
+	e.mu.Lock()
+	told := e.logs == end.Peer
+	e.logs = end.Peer
+	e.mu.Unlock()
+	if !told {
+		_, _ = end.Call(ctx, upstream.Request{Method: mcp.MethodSetLevel, Params: levelParams(mcp.LogLevels[0])}, nil)
+	}
 }
 
 // room reports whether a principal may have one more conversation with a server, and ends the one that was unused

@@ -24,7 +24,7 @@ type relayed struct {
 	guest   *guest
 	id      string // names the call while it waits
 	method  string
-	logs    bool // the client asked for log messages
+	level   string // of the log messages that the client asked for; empty: none
 	declare json.RawMessage
 	stream  *stream
 	cancel  context.CancelCauseFunc
@@ -84,9 +84,9 @@ func respond(m *jsonrpc.Message, reply upstream.Reply) Outcome {
 // begin starts a call.
 func (e *guest) begin(m *jsonrpc.Message, capabilities json.RawMessage) (*relayed, *jsonrpc.Error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	_, logs := jsonrpc.GetString(m.Params, "_meta", mcp.MetaLogLevel)
+	level, _ := jsonrpc.GetString(m.Params, "_meta", mcp.MetaLogLevel)
 	r := &relayed{
-		guest: e, id: rand.Text(), method: m.Method, logs: logs, declare: capabilities,
+		guest: e, id: rand.Text(), method: m.Method, level: level, declare: capabilities,
 		stream: newStream(""), cancel: cancel,
 	}
 	g := e.guests
@@ -142,6 +142,9 @@ func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method 
 		request := upstream.Request{Method: method, Params: params}
 		if !end.Modern {
 			request.Params = era.RequestToLegacy(params)
+			if r.level != "" && end.Logging {
+				r.guest.logEverything(ctx, end)
+			}
 		}
 		reply, err := end.Call(ctx, request, r)
 		if err == nil {
@@ -166,7 +169,7 @@ func (r *relayed) Notification(method string, params json.RawMessage) {
 		guestListener{r.guest}.Notification(method, params)
 		return
 	case mcp.MethodMessage:
-		if !r.logs {
+		if level, _ := jsonrpc.GetString(params, "level"); r.level == "" || slices.Index(mcp.LogLevels, level) < slices.Index(mcp.LogLevels, r.level) {
 			return
 		}
 	case mcp.MethodProgress:
