@@ -220,6 +220,22 @@ func (c *client) request(ctx context.Context, method string, header http.Header,
 	return response
 }
 
+// quietly posts a body whose answer may never come.
+func (c *client) quietly(ctx context.Context, header http.Header, body []byte) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url(), bytes.NewReader(body))
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	req.Header = header.Clone()
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	if response, err := c.g.client.Do(req); err == nil {
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+	}
+}
+
 // read reads an answer to its end.
 func (c *client) read(response *http.Response) heard {
 	c.t.Helper()

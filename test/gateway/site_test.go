@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc"
 
 	"erlmcp.dev/examples/fixtures"
@@ -49,7 +50,10 @@ var kinds = []string{"memory", "redis"}
 // onEachStore runs a test with each kind of store.
 func onEachStore(t *testing.T, test func(t *testing.T, kind string)) {
 	for _, kind := range kinds {
-		t.Run(kind, func(t *testing.T) { test(t, kind) })
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			test(t, kind)
+		})
 	}
 }
 
@@ -111,6 +115,24 @@ func newSite(t *testing.T, o options) *site {
 		s.gateways = append(s.gateways, s.newGateway(i))
 	}
 	return s
+}
+
+// id is that of a client's session.
+func (s *site) id(c *client) string {
+	s.t.Helper()
+	plain, err := s.keys.Open("erlmcp session id v1", c.session, nil)
+	must(s.t, err)
+	id, err := uuid.FromBytes(plain)
+	must(s.t, err)
+	return id.String()
+}
+
+// logged is how many events the log of a client's standing stream has.
+func (s *site) logged(c *client) uint64 {
+	s.t.Helper()
+	page, err := s.held.Read(s.t.Context(), s.id(c), "0", 0, 1000)
+	must(s.t, err)
+	return uint64(len(page.Events))
 }
 
 // refresh finds out what the servers offer now, as the registry would.
