@@ -112,7 +112,8 @@ func (e *Engine) callOwner(ctx context.Context, c Client, m *jsonrpc.Message, to
 	}
 	address := ""
 	bound := stateBinding{c.Principal.ID, server, m.Method, to.params}
-	if token, ok := jsonrpc.GetString(m.Params, "requestState"); ok {
+	if raw := jsonrpc.Get(m.Params, "requestState"); raw != nil {
+		token, _ := text(raw) // what is no string is not genuine
 		state, err := e.openState(token, bound, time.Now())
 		if err != nil {
 			return failure(m.ID, http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState is not valid for this request: %v", err))
