@@ -150,7 +150,7 @@ func (s *session) listen(ctx context.Context, after string, acknowledge bool, se
 				return err
 			}
 		}
-		return s.follow(ctx, s.standing, r, 0, send)
+		return s.whole(s.follow(ctx, s.standing, r, 0, send))
 	}
 	name, seq, err := parseEventID(after)
 	if err != nil {
@@ -170,7 +170,15 @@ func (s *session) listen(ctx context.Context, after string, acknowledge bool, se
 	if seq, err = s.replay(ctx, name, seq, send); err != nil || live == nil {
 		return err
 	}
-	return s.follow(ctx, st, live, seq, send)
+	return s.whole(s.follow(ctx, st, live, seq, send))
+}
+
+// whole is how a stream ended: ErrStopped where it was not to end, but goes on at the session's next owner.
+func (s *session) whole(err error) error {
+	if err == nil && errors.Is(context.Cause(s.ctx), ErrStopped) {
+		return ErrStopped
+	}
+	return err
 }
 
 // replay sends what the log has of a stream behind seq, and returns the last one's number.

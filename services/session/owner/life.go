@@ -114,12 +114,18 @@ func (o *Owner) stop(lease store.Lease) {
 	o.mu.Lock()
 	o.stopped = true
 	o.mu.Unlock()
-	var closing sync.WaitGroup
-	for _, s := range o.all() {
+	sessions := o.all()
+	var ending, closing sync.WaitGroup
+	for _, s := range sessions {
+		ending.Go(func() { s.endCalls(ctx) }) // while their answers can be logged, for the next owner's clients
+	}
+	ending.Wait()
+	for _, s := range sessions {
 		if err := o.config.Store.Release(ctx, s.record.ID, o.config.Node.Name, s.epoch); err != nil && !errors.Is(err, store.ErrFenced) && !errors.Is(err, store.ErrNotFound) {
 			o.log.Warn("handing over a session failed; it is adopted when the lease runs out", "session", s.record.ID, "error", err)
 		}
 		o.let(s)
+		s.cancel(ErrStopped)
 		closing.Go(s.close)
 	}
 	closing.Wait()

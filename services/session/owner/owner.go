@@ -192,7 +192,7 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 		defer o.mu.Unlock()
 		switch {
 		case s != nil && o.stopped: // leaving frees it for others
-			s.cancel()
+			s.cancel(ErrStopped)
 			s, err = nil, ErrStopped
 		case s != nil:
 			o.sessions[id] = s
@@ -258,7 +258,7 @@ func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) erro
 }
 
 // Listen passes on a session's standing stream or the rest of one of its streams, if asked an empty event first: ErrGone,
-// ErrEventID, ErrDisplaced.
+// ErrEventID, ErrDisplaced, and ErrStopped where the session lives on elsewhere.
 func (o *Owner) Listen(ctx context.Context, id, after string, acknowledge bool, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
@@ -308,7 +308,7 @@ func (o *Owner) moved(s *session) {
 		return
 	}
 	o.log.Warn("a session was adopted by another owner", "session", s.record.ID, "epoch", s.epoch)
-	s.cancel()
+	s.cancel(ErrStopped)
 	o.closing.Go(s.close) // not waited for here: one of its own calls may have brought us here
 }
 

@@ -96,7 +96,7 @@ func (s *session) begin(m *jsonrpc.Message, server string, kind StreamKind) (*ca
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of this session are under way; try again later")
 	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	c := &call{id: m.ID, server: server, cancel: cancel, stream: newStream(""), fallsBack: kind == StreamFallsBack}
+	c := &call{id: m.ID, server: server, cancel: cancel, stream: newStream(""), over: make(chan struct{}), fallsBack: kind == StreamFallsBack}
 	if kind == StreamResumable {
 		s.streamNo++
 		// The epoch keeps names apart from those that an owner before gave.
@@ -106,6 +106,7 @@ func (s *session) begin(m *jsonrpc.Message, server string, kind StreamKind) (*ca
 	s.calls[string(m.ID)] = c
 	s.tasks.Go(func() {
 		defer cancel(nil)
+		defer close(c.over)
 		s.run(ctx, c, m)
 	})
 	return c, nil

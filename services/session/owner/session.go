@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +21,8 @@ type session struct {
 	owner  *Owner
 	record store.Record
 	epoch  uint64
-	ctx    context.Context // ends with the session
-	cancel context.CancelFunc
+	ctx    context.Context // ends with the session; with ErrStopped where it lives on elsewhere
+	cancel context.CancelCauseFunc
 	tasks  sync.WaitGroup // calls and conversations
 	used   atomic.Int64   // Unix nanoseconds
 
@@ -46,6 +48,7 @@ type call struct {
 	server string
 	stream *stream
 	cancel context.CancelCauseFunc
+	over   chan struct{} // closed when its answer is on the stream
 
 	fallsBack bool // its stream falls back to the standing one
 	fellBack  bool // and did; under session.mu
@@ -66,7 +69,7 @@ const (
 )
 
 func newSession(o *Owner, record store.Record, epoch uint64) *session {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	s := &session{
 		owner: o, record: record, epoch: epoch, ctx: ctx, cancel: cancel,
 		standing: newStream(standingName),
@@ -124,6 +127,23 @@ func (s *session) idle(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, s.used.Load()))
 }
 
+// endCalls ends the calls that are under way and waits until they are answered.
+func (s *session) endCalls(ctx context.Context) {
+	s.mu.Lock()
+	calls := slices.Collect(maps.Values(s.calls))
+	s.mu.Unlock()
+	for _, c := range calls {
+		c.cancel(ErrStopped)
+	}
+	for _, c := range calls {
+		select {
+		case <-c.over:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // close ends everything that the session holds and waits for it.
 func (s *session) close() {
 	s.mu.Lock()
@@ -133,7 +153,7 @@ func (s *session) close() {
 		slots = append(slots, sl)
 	}
 	s.mu.Unlock()
-	s.cancel()
+	s.cancel(nil)
 	for _, sl := range slots {
 		sl.close()
 	}
