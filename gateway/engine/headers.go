@@ -121,12 +121,12 @@ func checkParamHeaders(tool *catalog.Entry, arguments json.RawMessage, header ht
 	return nil
 }
 
-// sameArgument compares an argument with its header: integers by value, everything else to the letter.
+// sameArgument compares an argument with its header: integers by value too, everything else to the letter.
 func sameArgument(kind string, argument json.RawMessage, value string) bool {
 	if s, ok := text(argument); ok {
 		return s == value
 	}
-	if kind == "integer" {
+	if kind == "integer" && string(argument) != value {
 		a, okA := integer(string(argument))
 		b, okB := integer(value)
 		return okA && okB && a.Cmp(b) == 0
