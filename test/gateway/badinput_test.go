@@ -197,7 +197,7 @@ func TestBatches(t *testing.T) {
 			if m.Error != nil {
 				code = jsonrpc.ParseError(m.Error).Code
 			}
-			got = append(got, fmt.Sprintf("%s:%d", strings.Trim(string(m.ID), "null"), code))
+			got = append(got, fmt.Sprintf("%s:%d", m.ID, code))
 		}
 		if answers := strings.Join(got, " "); a.status != x.status || answers != x.want {
 			t.Errorf("%s: answered %d %q, want %d %q", x.name, a.status, answers, x.status, x.want)
@@ -649,6 +649,52 @@ func TestAnnouncedBytesTakeNoMemory(t *testing.T) {
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > clients<<18 {
 		t.Errorf("%d clients that announced %d bytes each and sent 11 took %d bytes", clients, announced, grown)
 	}
+}
+
+// What is made to be hard to read costs no more than its size asks for.
+func TestHostileBodiesCostWhatTheyWeigh(t *testing.T) {
+	s := newSite(t, options{servers: dual(t)})
+	b := newBystander(t, s)
+	const size = 256 << 10
+	call := func(params string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"no_such",` + params + `}}`
+	}
+	var list strings.Builder
+	for i := range size / 16 {
+		fmt.Fprintf(&list, `"member%d":0,`, i)
+	}
+	members := list.String()
+	bodies := map[string]string{
+		"brackets":           strings.Repeat("[", size),
+		"closed brackets":    call(`"x":[` + strings.Repeat("[],", size/3) + `0]`),
+		"backslashes":        call(`"x":"` + strings.Repeat(`\\`, size/2) + `"`),
+		"escaped quotes":     call(`"x":"` + strings.Repeat(`\"`, size/2) + `"`),
+		"quotes":             strings.Repeat(`"`, size),
+		"members":            call(members + `"x":0`),
+		"members of members": call(`"_meta":{` + members + `"x":0},"ref":{` + members + `"x":0}`),
+		"escaped names":      call(strings.Repeat(`"\u0061":0,`, size/11) + `"x":0`),
+		"digits":             call(`"x":` + strings.Repeat("9", size)),
+		"a number as id":     `{"jsonrpc":"2.0","method":"ping","id":` + strings.Repeat("9", size) + `}`,
+	}
+	for version, c := range s.eras(t, 0) {
+		if version != mcp.V2025_11_25 && !mcp.IsModern(version) {
+			continue
+		}
+		for name, body := range bodies {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			began := time.Now()
+			a := c.send(c.headers(mcp.MethodToolsCall, json.RawMessage(`{"name":"no_such"}`)), body)
+			runtime.ReadMemStats(&after)
+			if a.status >= 500 {
+				t.Errorf("%s, %s: answered %d", version, name, a.status)
+			}
+			if took, grown := time.Since(began), after.TotalAlloc-before.TotalAlloc; took > 5*time.Second || grown > 64*size {
+				t.Errorf("%s, %s: %d bytes took %v and %d bytes", version, name, len(body), took, grown)
+			}
+		}
+	}
+	b.check()
 }
 
 // bystander is clients that go about their business while others misbehave.

@@ -346,6 +346,49 @@ func TestChangesReachWhoeverListens(t *testing.T) {
 	})
 }
 
+func TestServersHearThatRootsChanged(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		st, server := newStage(t, "stage", false)
+		s := newSite(t, options{store: kind, gateways: 2, servers: []*registryv1.Server{server}})
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		mustAnswer(t, c.tool("1", "count", `{"to":0}`)) // opens the conversation
+		if a := c.at(1).notify(mcp.MethodRootsChanged, ""); a.status != http.StatusAccepted {
+			t.Errorf("answered %d", a.status)
+		}
+		within(t, st.roots, "the change")
+	})
+}
+
+// One session more than there may be is refused; those that are open go on, and one that ends makes room.
+func TestSessionsAreBounded(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		for name, o := range map[string]options{"of an owner": {maxSessions: 3}, "of a principal": {principalLimit: 3}} {
+			t.Run(name, func(t *testing.T) {
+				o.store, o.authn, o.servers = kind, someone{}, dual(t)
+				s := newSite(t, o)
+				opening := (&client{t: t, g: s.gateways[0], view: "/", can: everything, version: mcp.V2025_11_25}).as("alice")
+				var open []*client
+				for range 3 {
+					c := *opening
+					open = append(open, c.initialize())
+				}
+				a := opening.send(http.Header{}, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}`)
+				if a.status != http.StatusServiceUnavailable || a.code() == 0 || a.header.Get(mcp.HeaderSession) != "" {
+					t.Errorf("one more was answered %d %s", a.status, a.body)
+				}
+				if o.principalLimit > 0 {
+					opening.as("bob").initialize()
+				}
+				for _, c := range open {
+					mustAnswer(t, c.tool("1", "test_simple_text", "{}"))
+				}
+				(bad{verb: http.MethodDelete}).send(open[0])
+				opening.initialize()
+			})
+		}
+	})
+}
+
 func TestDeleteEndsASessionEverywhere(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		st, server := newStage(t, "stage", false)

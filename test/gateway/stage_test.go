@@ -18,12 +18,14 @@ type stage struct {
 	// held tells that a call of "hold" began, ended why it ended.
 	held  chan struct{}
 	ended chan error
+	// roots tells that a client's roots changed.
+	roots chan struct{}
 }
 
 // newStage runs a server of one era.
 func newStage(t *testing.T, name string, modern bool) (*stage, *registryv1.Server) {
-	st := &stage{step: make(chan struct{}), held: make(chan struct{}, 10), ended: make(chan error, 10)}
-	options := &sdk.ServerOptions{}
+	st := &stage{step: make(chan struct{}), held: make(chan struct{}, 10), ended: make(chan error, 10), roots: make(chan struct{}, 10)}
+	options := &sdk.ServerOptions{RootsListChangedHandler: func(context.Context, *sdk.RootsListChangedRequest) { st.roots <- struct{}{} }}
 	if !modern {
 		options.SupportedProtocolVersions = []string{"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"}
 	}
