@@ -108,6 +108,10 @@ tidy: ## Tidy all modules
 
 ##@ Deeper
 
+.PHONY: compatibility
+compatibility: ## Write docs/compatibility.md from a run of every cell
+	ERLMCP_UPDATE=1 go test -count=1 -run TestEveryCell ./test/transports
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	@found=$$(git ls-files -co --exclude-standard '*_test.go' | xargs grep -o '^func Fuzz[A-Za-z0-9_]*' | sed 's/:func /:/'); \

@@ -20,6 +20,7 @@ type client struct {
 	wire    wire
 	version string // modern where it is a modern one
 	session string // from the result of initialize
+	view    string // to be named in the first message, where the transport has no other place
 
 	mu      sync.Mutex
 	sending sync.Mutex
@@ -38,7 +39,7 @@ func newClient(t *testing.T, w wire, version string) *client {
 		t: t, wire: w, version: version, answers: map[string]chan jsonrpc.Message{},
 		notes: make(chan jsonrpc.Message, 1000), asked: make(chan jsonrpc.Message, 100), bad: make(chan jsonrpc.Message, 100), ended: make(chan struct{}),
 	}
-	go c.read()
+	go c.read(t)
 	t.Cleanup(func() {
 		w.close()
 		<-c.ended
@@ -46,7 +47,7 @@ func newClient(t *testing.T, w wire, version string) *client {
 	return c
 }
 
-func (c *client) read() {
+func (c *client) read(t *testing.T) {
 	defer close(c.ended)
 	for {
 		data, err := c.wire.receive()
@@ -55,7 +56,7 @@ func (c *client) read() {
 		}
 		m, err := jsonrpc.Parse(data)
 		if err != nil {
-			c.t.Errorf("received no message: %v: %.200q", err, data)
+			t.Errorf("received no message: %v: %.200q", err, data)
 			continue
 		}
 		switch {
@@ -106,6 +107,9 @@ func (c *client) begin(method, params string) (id string, answer chan jsonrpc.Me
 	}
 	c.mu.Lock()
 	c.next++
+	if c.next == 1 && c.view != "" {
+		p = jsonrpc.With(p, jsonrpc.String(c.view), "_meta", "dev.erlmcp/view")
+	}
 	id = fmt.Sprintf(`"%d"`, c.next)
 	answer = make(chan jsonrpc.Message, 10)
 	c.answers[id] = answer
@@ -161,6 +165,49 @@ func (c *client) note(method string) jsonrpc.Message {
 	for {
 		if m := within(c.t, c.notes, "the notification "+method); m.Method == method {
 			return m
+		}
+	}
+}
+
+// noteWithin is note with a limit of its own; ok is false where none came.
+func (c *client) noteWithin(method string, limit time.Duration) (m jsonrpc.Message, ok bool) {
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	for {
+		select {
+		case m := <-c.notes:
+			if m.Method == method {
+				return m, true
+			}
+		case <-late.C:
+			return m, false
+		}
+	}
+}
+
+// noted takes a notification of some method that came already, and drops what came before it.
+func (c *client) noted(method string) (m jsonrpc.Message, ok bool) {
+	for {
+		select {
+		case m := <-c.notes:
+			if m.Method == method {
+				return m, true
+			}
+		default:
+			return m, false
+		}
+	}
+}
+
+// drain drops what came and nobody waits for.
+func (c *client) drain() {
+	for {
+		select {
+		case <-c.notes:
+		case <-c.asked:
+		case <-c.bad:
+		default:
+			return
 		}
 	}
 }

@@ -31,7 +31,7 @@ func duplex(t *testing.T, o options, test func(t *testing.T, s *site, w way)) {
 
 func TestBothErasShareAConnection(t *testing.T) {
 	duplex(t, options{}, func(t *testing.T, s *site, w way) {
-		c := newClient(t, w.dial(t, s, ""), mcp.V2025_11_25).connect()
+		c := newClient(t, w.dial(t, s.at(), ""), mcp.V2025_11_25).connect()
 		c.version = mcp.V2026_07_28
 		if got := jsonrpc.Get(c.call(mcp.MethodToolsList, `{}`), "ttlMs"); got == nil {
 			t.Error("a request with modern metadata got no modern answer")
@@ -45,7 +45,7 @@ func TestBothErasShareAConnection(t *testing.T) {
 
 func TestMalformedMessagesAreAnsweredAndPassedOver(t *testing.T) {
 	duplex(t, options{maxRequests: 2}, func(t *testing.T, s *site, w way) {
-		c := newClient(t, w.dial(t, s, ""), mcp.V2025_11_25)
+		c := newClient(t, w.dial(t, s.at(), ""), mcp.V2025_11_25)
 		for _, x := range []struct{ message, code string }{
 			{`{"broken":`, "-32700"},
 			{`7`, "-32600"},
@@ -74,7 +74,7 @@ func TestBatchesAreForOneRevision(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			s := newSite(t, options{})
-			wire := w.dial(t, s, "")
+			wire := w.dial(t, s.at(), "")
 			must(t, wire.send(`{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{}}}`))
 			_, err := wire.receive()
 			must(t, err)
@@ -91,7 +91,7 @@ func TestBatchesAreForOneRevision(t *testing.T) {
 
 func TestIDsInFlightAndTooManyRequestsAreRefused(t *testing.T) {
 	duplex(t, options{maxRequests: 2}, func(t *testing.T, s *site, w way) {
-		c := newClient(t, w.dial(t, s, ""), mcp.V2026_07_28)
+		c := newClient(t, w.dial(t, s.at(), ""), mcp.V2026_07_28)
 		id, first := c.begin(mcp.MethodListen, `{"notifications":{"toolsListChanged":true}}`)
 		c.note(mcp.MethodAcknowledged)
 		must(t, c.send(`{"jsonrpc":"2.0","id":`+id+`,"method":"server/discover","params":{"_meta":{"`+mcp.MetaVersion+`":"2026-07-28","`+mcp.MetaCapabilities+`":{}}}}`))
@@ -126,7 +126,7 @@ func TestASessionIsTakenUpAgain(t *testing.T) {
 			}
 			t.Run(w.name+"/by "+how, func(t *testing.T) {
 				s := newSite(t, options{})
-				first := newClient(t, w.dial(t, s, ""), mcp.V2025_11_25).connect()
+				first := newClient(t, w.dial(t, s.at(), ""), mcp.V2025_11_25).connect()
 				first.call(mcp.MethodSubscribe, `{"uri":"test://watched-resource"}`)
 				_, _ = first.begin(mcp.MethodToolsCall, `{"name":"test_sampling","arguments":{"prompt":"?"}}`)
 				question := within(t, first.asked, "the server's question")
@@ -154,9 +154,9 @@ func TestASessionIsTakenUpAgain(t *testing.T) {
 func newClientFrom(t *testing.T, s *site, w way, how string, before *client) *client {
 	t.Helper()
 	if how == "connecting" {
-		return newClient(t, w.dial(t, s, before.session), before.version)
+		return newClient(t, w.dial(t, s.at(), before.session), before.version)
 	}
-	c := newClient(t, w.dial(t, s, ""), before.version).connectTo(before.session)
+	c := newClient(t, w.dial(t, s.at(), ""), before.version).connectTo(before.session)
 	if c.session != before.session {
 		t.Fatal("another session was opened")
 	}
@@ -169,7 +169,7 @@ func TestASessionEndsWhenItsClientSaysGoodbye(t *testing.T) {
 			s := newSite(t, options{})
 			for _, w := range ways {
 				if w.name == name {
-					c := newClient(t, w.dial(t, s, ""), mcp.V2025_11_25).connect()
+					c := newClient(t, w.dial(t, s.at(), ""), mcp.V2025_11_25).connect()
 					c.call(mcp.MethodToolsList, `{}`)
 					if got := s.owner.Sessions(); got != 1 {
 						t.Fatalf("%d sessions are open", got)
@@ -200,8 +200,8 @@ func TestAClientThatDoesNotReadIsEndedAlone(t *testing.T) {
 		}
 		t.Run(w.name, func(t *testing.T) {
 			s := newSite(t, options{writeTimeout: 300 * time.Millisecond, maxRequests: 1000})
-			fine := newClient(t, w.dial(t, s, ""), mcp.V2026_07_28)
-			deaf := w.dial(t, s, "")
+			fine := newClient(t, w.dial(t, s.at(), ""), mcp.V2026_07_28)
+			deaf := w.dial(t, s.at(), "")
 			request := `{"jsonrpc":"2.0","id":%d,"method":"tools/list","params":{"_meta":{"` + mcp.MetaVersion + `":"2026-07-28","` + mcp.MetaCapabilities + `":{}}}}`
 			ended := make(chan error, 1)
 			go func() {
@@ -228,13 +228,13 @@ func TestMessagesTooLong(t *testing.T) {
 	s := newSite(t, options{maxBody: 10_000})
 	long := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"` + strings.Repeat("x", 20_000) + `"}}`
 	t.Run("tcp skips them", func(t *testing.T) {
-		c := newClient(t, dialTCP(t, s, ""), mcp.V2025_11_25).connect()
+		c := newClient(t, dialTCP(t, s.at(), ""), mcp.V2025_11_25).connect()
 		must(t, c.send(long))
 		within(t, c.bad, "the error")
 		c.call(mcp.MethodPing, `{}`)
 	})
 	t.Run("websocket ends with 1009", func(t *testing.T) {
-		w := dialWebSocket(t, s, "").(*socket)
+		w := dialWebSocket(t, s.at(), "").(*socket)
 		must(t, w.send(long))
 		expectClose(t, w, ws.StatusMessageTooBig)
 	})
@@ -256,7 +256,7 @@ func expectClose(t *testing.T, w *socket, want ws.StatusCode) {
 
 func TestBinaryFramesAreRefused(t *testing.T) {
 	s := newSite(t, options{})
-	w := dialWebSocket(t, s, "").(*socket)
+	w := dialWebSocket(t, s.at(), "").(*socket)
 	if got := w.ws.Subprotocol(); got != "mcp" {
 		t.Errorf("subprotocol %q", got)
 	}
@@ -302,14 +302,14 @@ func (k token) Authenticate(_ context.Context, bearer string) (access.Principal,
 
 func TestTCPTakesTheCredentialFromTheFirstMessage(t *testing.T) {
 	s := newSite(t, options{authn: token("sesame")})
-	refused := newClient(t, dialTCP(t, s, ""), mcp.V2025_11_25)
+	refused := newClient(t, dialTCP(t, s.at(), ""), mcp.V2025_11_25)
 	_, answer := refused.begin(mcp.MethodInitialize, `{"protocolVersion":"2025-11-25","capabilities":{}}`)
 	if m := refused.await(answer); !strings.Contains(string(m.Error), "dev.erlmcp/authorization") {
 		t.Errorf("answered %s%s", m.Result, m.Error)
 	}
 	within(t, refused.ended, "the end of the connection")
 
-	c := newClient(t, dialTCP(t, s, ""), mcp.V2025_11_25)
+	c := newClient(t, dialTCP(t, s.at(), ""), mcp.V2025_11_25)
 	c.call(mcp.MethodInitialize, `{"protocolVersion":"2025-11-25","capabilities":{},"_meta":{"dev.erlmcp/authorization":"Bearer sesame","dev.erlmcp/view":"fixtures"}}`)
 	c.call(mcp.MethodToolsList, `{}`)
 }
@@ -344,7 +344,7 @@ func TestHTTPAndTCPShareAPort(t *testing.T) {
 	if response.StatusCode != http.StatusBadRequest {
 		t.Errorf("GET /mcp: %s", response.Status)
 	}
-	newClient(t, dialTCP(t, s, ""), mcp.V2025_11_25).connect()
+	newClient(t, dialTCP(t, s.at(), ""), mcp.V2025_11_25).connect()
 }
 
 func TestAClientThatEndsItsHalfStillGetsItsAnswers(t *testing.T) {
@@ -365,7 +365,7 @@ func TestAClientThatEndsItsHalfStillGetsItsAnswers(t *testing.T) {
 
 func TestDrainingAnswersAndEndsSubscriptions(t *testing.T) {
 	duplex(t, options{}, func(t *testing.T, s *site, w way) {
-		c := newClient(t, w.dial(t, s, ""), mcp.V2026_07_28)
+		c := newClient(t, w.dial(t, s.at(), ""), mcp.V2026_07_28)
 		id, listening := c.begin(mcp.MethodListen, `{"notifications":{"toolsListChanged":true}}`)
 		c.note(mcp.MethodAcknowledged)
 		_, calling := c.begin(mcp.MethodToolsCall, `{"name":"test_tool_with_progress","_meta":{"progressToken":1}}`)
@@ -384,7 +384,7 @@ func TestDrainingAnswersAndEndsSubscriptions(t *testing.T) {
 	})
 	t.Run("websocket closes with 1001", func(t *testing.T) {
 		s := newSite(t, options{})
-		w := dialWebSocket(t, s, "").(*socket)
+		w := dialWebSocket(t, s.at(), "").(*socket)
 		must(t, w.send(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 		_, err := w.receive()
 		must(t, err)

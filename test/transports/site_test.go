@@ -3,6 +3,7 @@ package transports
 import (
 	"context"
 	"crypto/rand"
+	"flag"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,7 +41,13 @@ import (
 	"erlmcp.dev/shared/upstream/pool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil { // cells mostly wait
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // site is a server with the fixtures, an owner, and gateways in front.
 type site struct {

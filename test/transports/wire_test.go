@@ -40,13 +40,44 @@ type way struct {
 	modern   bool
 	duplex   bool // one connection carries everything
 	// dial connects; a session's token takes up that session where the transport names it when connecting.
-	dial func(t *testing.T, s *site, token string) wire
+	dial func(t *testing.T, at address, token string) wire
+}
+
+// address is where an erlmcp is reached.
+type address struct {
+	api  []string // host:port of gateways that have every transport; requests that may go to any go to them in turn
+	view string   // empty for everything
+	// stdio connects to one that serves standard streams.
+	stdio func(t *testing.T) wire
+}
+
+// path puts the view behind the path of a transport.
+func (a address) path(transport string) string {
+	if a.view == "" {
+		return transport
+	}
+	return transport + "/" + a.view
+}
+
+// at is where the site is reached.
+func (s *site) at() address {
+	var a address
+	for _, g := range s.gateways {
+		a.api = append(a.api, g.api)
+	}
+	a.stdio = func(t *testing.T) wire {
+		client := engine.Client{Principal: access.Principal{ID: "anonymous"}, Transport: "stdio"}
+		return piped(t, func(ctx context.Context, in io.Reader, out io.Writer) {
+			stdio.Serve(ctx, s.gateways[0].stdio, client, in, out, 1<<20)
+		})
+	}
+	return a
 }
 
 var allLegacy = []string{mcp.V2024_11_05, mcp.V2025_03_26, mcp.V2025_06_18, mcp.V2025_11_25}
 
 var ways = []way{
-	{"http", allLegacy[1:], true, false, dialHTTP},
+	{"http", allLegacy, true, false, dialHTTP},
 	{"websocket", allLegacy, true, true, dialWebSocket},
 	{"tcp", allLegacy, true, true, dialTCP},
 	{"stdio", allLegacy, true, true, dialStdio},
@@ -70,21 +101,16 @@ func (f *frames) drop()                    { f.ended() }
 func (f *frames) close()                   { f.ended() }
 
 // dialHTTP speaks Streamable HTTP through the bridge of `erlmcp stdio --connect`.
-func dialHTTP(t *testing.T, s *site, _ string) wire {
+func dialHTTP(t *testing.T, at address, _ string) wire {
 	transport := &http.Transport{}
-	bridge := &stdio.Bridge{URL: "http://" + s.gateways[0].api + "/mcp", Client: &http.Client{Transport: transport}}
+	bridge := &stdio.Bridge{URL: "http://" + at.api[0] + at.path("/mcp"), Client: &http.Client{Transport: transport}}
 	return piped(t, func(ctx context.Context, in io.Reader, out io.Writer) {
 		_ = bridge.Run(ctx, in, out)
 		transport.CloseIdleConnections()
 	})
 }
 
-func dialStdio(t *testing.T, s *site, _ string) wire {
-	client := engine.Client{Principal: access.Principal{ID: "anonymous"}, Transport: "stdio"}
-	return piped(t, func(ctx context.Context, in io.Reader, out io.Writer) {
-		stdio.Serve(ctx, s.gateways[0].stdio, client, in, out, 1<<20)
-	})
-}
+func dialStdio(t *testing.T, at address, _ string) wire { return at.stdio(t) }
 
 // piped runs something that speaks lines on two streams.
 func piped(t *testing.T, serve func(ctx context.Context, in io.Reader, out io.Writer)) wire {
@@ -115,10 +141,8 @@ func piped(t *testing.T, serve func(ctx context.Context, in io.Reader, out io.Wr
 	return &frames{bufio.NewReader(ourIn), ourOut, end}
 }
 
-func dialTCP(t *testing.T, s *site, _ string) wire { return dialTCPAt(t, s.gateways[0].api) }
-
-func dialTCPAt(t *testing.T, address string) wire {
-	c, err := net.Dial("tcp", address)
+func dialTCP(t *testing.T, at address, _ string) wire {
+	c, err := net.Dial("tcp", at.api[0])
 	must(t, err)
 	end := func() { _ = c.Close() }
 	t.Cleanup(end)
@@ -142,8 +166,8 @@ func (c *socket) receive() ([]byte, error) {
 func (c *socket) drop()  { c.once.Do(func() { _ = c.ws.CloseNow() }) }
 func (c *socket) close() { c.once.Do(func() { _ = c.ws.Close(ws.StatusNormalClosure, "") }) }
 
-func dialWebSocket(t *testing.T, s *site, token string) wire {
-	url := "ws://" + s.gateways[0].api + "/ws"
+func dialWebSocket(t *testing.T, at address, token string) wire {
+	url := "ws://" + at.api[0] + at.path("/ws")
 	if token != "" {
 		url += "?session=" + token
 	}
@@ -164,10 +188,10 @@ type stream struct {
 	end       func()
 }
 
-func dialSSE(t *testing.T, s *site, _ string) wire {
+func dialSSE(t *testing.T, at address, _ string) wire {
 	transport := &http.Transport{}
 	ctx, cancel := context.WithCancel(context.Background())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.gateways[0].api+"/sse", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.api[0]+at.path("/sse"), nil)
 	must(t, err)
 	w := &stream{client: &http.Client{Transport: transport}}
 	response, err := w.client.Do(r)
@@ -184,11 +208,11 @@ func dialSSE(t *testing.T, s *site, _ string) wire {
 	w.events = sse.NewDecoder(response.Body, 64<<20)
 	first, err := w.events.Next()
 	must(t, err)
-	if first.Name != "endpoint" || !strings.HasPrefix(string(first.Data), "/messages?session=") {
+	if first.Name != "endpoint" || !strings.HasPrefix(string(first.Data), at.path("/messages")+"?session=") {
 		t.Fatalf("the first event is %s: %s", first.Name, first.Data)
 	}
-	for _, g := range s.gateways {
-		w.endpoints = append(w.endpoints, "http://"+g.api+string(first.Data))
+	for _, api := range at.api {
+		w.endpoints = append(w.endpoints, "http://"+api+string(first.Data))
 	}
 	return w
 }

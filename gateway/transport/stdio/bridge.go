@@ -84,6 +84,7 @@ type link struct {
 type call struct {
 	cancel         context.CancelFunc
 	modern, listen bool
+	withdrawn      bool // the client cancelled it: the endpoint need not answer
 }
 
 func (l *link) read(ctx context.Context, c *conn) error {
@@ -161,6 +162,9 @@ func (l *link) take(ctx context.Context, data []byte) {
 		case <-ctx.Done():
 			return
 		}
+		if m.Method == mcp.MethodCancelled {
+			l.withdraw(jsonrpc.Get(m.Params, "requestId"))
+		}
 		l.tasks.Go(func() {
 			defer func() { <-l.oneWay }()
 			l.sendLegacy(ctx, &m, data)
@@ -196,7 +200,7 @@ func (l *link) begin(ctx context.Context, m *jsonrpc.Message, modern bool) (call
 		return nil, "a request with this id is still under way"
 	}
 	calling, cancel := context.WithCancel(ctx)
-	l.calls[string(m.ID)] = call{cancel, modern, m.Method == mcp.MethodListen}
+	l.calls[string(m.ID)] = call{cancel: cancel, modern: modern, listen: m.Method == mcp.MethodListen}
 	return calling, ""
 }
 
@@ -217,6 +221,22 @@ func (l *link) cancelModern(id json.RawMessage) bool {
 	}
 	c.cancel()
 	return true
+}
+
+// withdraw notes that the client no longer waits for an answer.
+func (l *link) withdraw(id json.RawMessage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c, ok := l.calls[string(id)]; ok {
+		c.withdrawn = true
+		l.calls[string(id)] = c
+	}
+}
+
+func (l *link) isWithdrawn(id json.RawMessage) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.calls[string(id)].withdrawn
 }
 
 // abandon ends the wait for an answer.

@@ -66,7 +66,7 @@ func (l *link) sendLegacy(ctx context.Context, m *jsonrpc.Message, data []byte) 
 	}
 	answer, last, err := l.exchange(ctx, r, m.ID)
 	// A stream that broke is taken up behind the last event that came.
-	for attempt := 0; answer == nil && last != "" && ctx.Err() == nil && attempt < 10; attempt++ {
+	for attempt := 0; answer == nil && last != "" && ctx.Err() == nil && !l.isWithdrawn(m.ID) && attempt < 10; attempt++ {
 		if !sleep(ctx, time.Duration(attempt)*200*time.Millisecond) {
 			return
 		}
@@ -82,7 +82,7 @@ func (l *link) sendLegacy(ctx context.Context, m *jsonrpc.Message, data []byte) 
 	switch {
 	case answer != nil:
 		l.write(answer)
-	case m.IsRequest() && ctx.Err() == nil && err != nil:
+	case m.IsRequest() && ctx.Err() == nil && err != nil && !l.isWithdrawn(m.ID):
 		l.write(l.unreachable(m.ID, err))
 	}
 }
