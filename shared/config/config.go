@@ -188,6 +188,8 @@ type Limits struct {
 	MaxBody Size
 	// Connections that clients may hold open.
 	Connections int
+	// KeepAlive is how often a quiet connection shows that it lives.
+	KeepAlive time.Duration
 	// Sessions in memory of one process, and those of one principal in the whole cluster.
 	Sessions, SessionsPerPrincipal int
 	// SessionIdle is how long a session lives without use.

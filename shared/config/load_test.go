@@ -49,7 +49,7 @@ func TestNothingSetGivesAnOpenDevelopmentNode(t *testing.T) {
 	}
 	limits := config.Limits{
 		MaxBody: 16 << 20, Connections: 65536, Sessions: 50000, SessionsPerPrincipal: 10000,
-		SessionIdle: time.Hour, RateEnabled: true, RatePerSecond: 1000,
+		SessionIdle: time.Hour, KeepAlive: 15 * time.Second, RateEnabled: true, RatePerSecond: 1000,
 	}
 	if diff := cmp.Diff(limits, c.Limits); diff != "" {
 		t.Error(diff)

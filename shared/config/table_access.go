@@ -66,6 +66,12 @@ func accessSettings() []Setting {
 			check: func(c *Config) (string, string) { return within(c.Limits.Connections, 1, 1<<27) },
 		},
 		{
+			Key: "limits.keep_alive", Env: []string{"ERLMCP_KEEP_ALIVE"}, Kind: Duration, Default: "15s", Roles: gateway,
+			Doc:   "How often a quiet stream sends a comment, and a WebSocket a ping: less than the idle time of any proxy in between.",
+			at:    func(c *Config) any { return &c.Limits.KeepAlive },
+			check: func(c *Config) (string, string) { return durationWithin(c.Limits.KeepAlive, time.Second, time.Hour) },
+		},
+		{
 			Key: "limits.sessions", Env: []string{"ERL_MAX_ETS_TABLES"}, Kind: Int, Default: "50000", Roles: session,
 			Doc:   "Most sessions in memory of one process.",
 			at:    func(c *Config) any { return &c.Limits.Sessions },

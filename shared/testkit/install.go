@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"testing"
 )
 
 // findRedis is the path of redis-server, installed where need be.
@@ -36,6 +37,24 @@ func findPostgres(ctx context.Context) (string, error) {
 		}
 		return slices.MaxFunc(dirs, func(a, b string) int { return debianVersion(a) - debianVersion(b) })
 	}, "postgresql")
+}
+
+// Program is the path of a program that a test needs, installed from its Debian package where that can be done.
+func Program(t testing.TB, name, pkg string) string {
+	t.Helper()
+	path, err := found(t.Context(), func() string {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+		if path := filepath.Join("/usr/sbin", name); executable(path) { // not in everyone's PATH
+			return path
+		}
+		return ""
+	}, pkg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func executable(path string) bool {

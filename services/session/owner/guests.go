@@ -43,7 +43,9 @@ type guest struct {
 	calls map[*relayed]struct{}
 	subs  map[string]map[chan<- string]struct{} // who hears of a resource's updates
 	used  time.Time
-	logs  upstream.Peer // was told to log everything
+
+	logging chan struct{} // a place for the one who reads or changes logs
+	logs    upstream.Peer // was told to log everything
 }
 
 // Limits of guests.
@@ -81,7 +83,10 @@ func (g *guests) guest(principal, server string, capabilities, info json.RawMess
 	if g.closed || len(g.ends) >= maxGuests || !g.room(key) {
 		return nil, errTooMany
 	}
-	e := &guest{guests: g, key: key, calls: map[*relayed]struct{}{}, subs: map[string]map[chan<- string]struct{}{}, used: time.Now()}
+	e := &guest{
+		guests: g, key: key, calls: map[*relayed]struct{}{}, subs: map[string]map[chan<- string]struct{}{},
+		logging: make(chan struct{}, 1), used: time.Now(),
+	}
 	e.slot = &slot{open: func(ctx context.Context) (End, error) {
 		s := g.owner.config.Catalog.Current().Server(server)
 		if s == nil {
@@ -103,11 +108,14 @@ func (g *guests) guest(principal, server string, capabilities, info json.RawMess
 // logEverything has a legacy server log for all calls of the conversation, whose level is one: each call passes on
 // what it asked for.
 func (e *guest) logEverything(ctx context.Context, end End) {
-	e.mu.Lock()
-	told := e.logs == end.Peer
-	e.logs = end.Peer
-	e.mu.Unlock()
-	if !told {
+	select {
+	case e.logging <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-e.logging }()
+	if e.logs != end.Peer {
+		e.logs = end.Peer
 		_, _ = end.Call(ctx, upstream.Request{Method: mcp.MethodSetLevel, Params: levelParams(mcp.LogLevels[0])}, nil)
 	}
 }

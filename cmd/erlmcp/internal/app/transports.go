@@ -25,11 +25,12 @@ type transports struct {
 }
 
 func (p *process) newTransports(e *engine.Engine, g *guard.Guard) *transports {
+	quiet := p.cfg.Limits.KeepAlive
 	t := &transports{
-		http: &streamhttp.Handler{Engine: e, Guard: g, Draining: p.draining},
-		ws:   &websocket.Handler{Server: p.channels(telemetry.TransportWebSocket, e), Guard: g},
+		http: &streamhttp.Handler{Engine: e, Guard: g, KeepAlive: quiet, Draining: p.draining},
+		ws:   &websocket.Handler{Server: p.channels(telemetry.TransportWebSocket, e), Guard: g, Ping: quiet},
 		tcp:  &tcp.Handler{Server: p.channels(telemetry.TransportTCP, e), Guard: g},
-		sse:  &sse.Handler{Engine: e, Guard: g, Draining: p.draining, Count: p.metrics.Transport(telemetry.TransportSSE), Log: p.log},
+		sse:  &sse.Handler{Engine: e, Guard: g, KeepAlive: quiet, Draining: p.draining, Count: p.metrics.Transport(telemetry.TransportSSE), Log: p.log},
 	}
 	p.add("sse requests", func(ctx context.Context) error {
 		<-ctx.Done()
