@@ -136,8 +136,11 @@ func within[T any](t *testing.T, from chan T, what string) (got T) {
 // call makes a request and returns its result.
 func (c *client) call(method, params string) json.RawMessage {
 	c.t.Helper()
-	_, answer := c.begin(method, params)
+	id, answer := c.begin(method, params)
 	m := c.await(answer)
+	c.mu.Lock()
+	delete(c.answers, id)
+	c.mu.Unlock()
 	if m.Error != nil {
 		c.t.Fatalf("%s %s: %s", method, params, m.Error)
 	}

@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 
 // site is a server with the fixtures, an owner, and gateways in front.
 type site struct {
+	idle     func() // closes idle connections to the server
 	upstream *registryv1.Server
 	dialer   *dial.Dialer
 	shelf    *shelf
@@ -81,6 +82,7 @@ type options struct {
 	maxBody      int64
 	authn        guard.Authenticator
 	keepAlive    time.Duration
+	idle         time.Duration // a session's longest time without use; an hour when 0
 }
 
 // shelf holds the catalogue, and stands in for the registry.
@@ -133,6 +135,7 @@ func newSite(t *testing.T, o options) *site {
 	transport := mcphttp.NewTransport()
 	t.Cleanup(transport.CloseIdleConnections)
 	s := &site{
+		idle:     transport.CloseIdleConnections,
 		upstream: &registryv1.Server{Name: "fixtures", Prefix: new(string), Endpoint: &registryv1.Server_Http{Http: &registryv1.HttpEndpoint{Url: upstream.URL}}},
 		dialer:   &dial.Dialer{Transport: transport, Log: log},
 		shelf:    &shelf{now: catalog.New()},
@@ -142,11 +145,11 @@ func newSite(t *testing.T, o options) *site {
 	s.local, err = rpc.NewLocal(rpc.LocalConfig{Node: "site", Log: log})
 	must(t, err)
 	node := store.Node{Name: "site", Address: "local"}
-	held := memory.New(store.Limits{})
+	held := memory.New(store.Limits{IdleTTL: o.idle})
 	shared := pool.New(pool.Config{Open: s.dialer.Shared})
 	t.Cleanup(func() { _ = shared.Close() })
 	opener := &ends.Opener{Dialer: s.dialer, Pool: shared, Programs: &stdio.Runner{}}
-	s.owner = owner.New(owner.Config{Node: node, Store: held, Catalog: s.shelf, Opener: opener, Log: log})
+	s.owner = owner.New(owner.Config{Node: node, Store: held, Catalog: s.shelf, Opener: opener, IdleTime: o.idle, Log: log})
 	session.New(session.Config{Owner: s.owner, Store: held, Opener: opener, Node: node}).Register(s.local)
 	s.shelf.changed = append(s.shelf.changed, s.owner.CatalogChanged)
 	run(t, s.owner.Run)
