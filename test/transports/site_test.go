@@ -113,7 +113,7 @@ type noMeter struct{}
 
 func (noMeter) Request(engine.Measured) {}
 
-func newSite(t *testing.T, o options) *site {
+func newSite(t testing.TB, o options) *site {
 	t.Helper()
 	if o.gateways == 0 {
 		o.gateways = 1
@@ -160,7 +160,7 @@ func newSite(t *testing.T, o options) *site {
 }
 
 // refresh finds out what the server offers now, as the registry would.
-func (s *site) refresh(t *testing.T) {
+func (s *site) refresh(t testing.TB) {
 	t.Helper()
 	offer, err := s.dialer.Describe(t.Context(), s.upstream)
 	must(t, err)
@@ -170,7 +170,7 @@ func (s *site) refresh(t *testing.T) {
 	})
 }
 
-func (s *site) newGateway(t *testing.T, o options) *gateway {
+func (s *site) newGateway(t testing.TB, o options) *gateway {
 	t.Helper()
 	servers := pool.New(pool.Config{Open: s.dialer.Shared})
 	t.Cleanup(func() { _ = servers.Close() })
@@ -229,7 +229,7 @@ func (s *site) newGateway(t *testing.T, o options) *gateway {
 }
 
 // run runs something until the test ends.
-func run(t *testing.T, part func(context.Context) error) {
+func run(t testing.TB, part func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- part(ctx) }()
@@ -241,7 +241,7 @@ func run(t *testing.T, part func(context.Context) error) {
 	})
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
