@@ -8,6 +8,11 @@ import (
 	"net/http"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
 	"erlmcp.dev/shared/era"
@@ -26,12 +31,46 @@ func callTimeout(s *registryv1.CatalogServer) time.Duration {
 	return DefaultCallTimeout
 }
 
-// callModern sends a modern client's request on its way: straight to the server, or to the owner of the
-// server's stateful end.
+// callModern sends a modern client's request on its way: straight to the server, or to an owner where the server keeps
+// state, where a call waits there for the client's input, or where it becomes a task should it take long.
 func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *jsonrpc.Message, to *destination, out Stream, measured *Measured) Reply {
-	if !Sessionless(to.server) {
-		return e.callOwner(ctx, c, m, to, out, measured)
+	bound := stateBinding{c.Principal.ID, to.server.GetServer().GetName(), m.Method, to.params}
+	var resumed *state
+	if raw := jsonrpc.Get(m.Params, "requestState"); raw != nil {
+		token, _ := text(raw) // what is no string is not genuine
+		opened, err := e.openState(token, bound, time.Now())
+		// One that is not ours is a sessionless server's own, whose calls need not have gone through an owner.
+		if err != nil && (!Sessionless(to.server) || errors.Is(err, errStateExpired)) {
+			return failure(m.ID, http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState is not valid for this request: %v", err))
+		}
+		if err == nil {
+			resumed = &opened
+		}
 	}
+	slow := e.config.SlowTasks && env.tasks && m.Method == mcp.MethodToolsCall && !mcp.HasTasks(to.server.GetOffer().GetCapabilities())
+	if Sessionless(to.server) && resumed == nil && !slow {
+		return e.callServer(ctx, c, env, m, to, out, measured)
+	}
+	req := &sessionv1.CallRequest{
+		Principal: &sessionv1.Principal{Id: c.Principal.ID},
+		Server:    bound.server,
+		Message:   jsonrpc.Request(m.ID, m.Method, to.params),
+		Tasks:     slow,
+	}
+	address := ""
+	if resumed != nil {
+		address, req.Resume = resumed.Address, resumed.Waiting
+		req.Message = jsonrpc.Request(m.ID, m.Method, resumed.restore(to.params))
+	}
+	reply, sent := e.callOwner(ctx, c, env, m, to, address, req, bound, out, measured)
+	if !sent && Sessionless(to.server) && resumed == nil && ctx.Err() == nil {
+		return e.callServer(ctx, c, env, m, to, out, measured) // without owners there are no tasks, but answers
+	}
+	return reply
+}
+
+// callServer sends a modern client's request straight to a server that keeps no session.
+func (e *Engine) callServer(ctx context.Context, c Client, env envelope, m *jsonrpc.Message, to *destination, out Stream, measured *Measured) Reply {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout(to.server))
 	defer cancel()
 	server := to.server.GetServer().GetName()
@@ -59,6 +98,9 @@ func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *json
 		answer.Result = era.ResultToModern(m.Method, answer.Result, e.serverInfo)
 		answer.Error = era.ErrorToModern(answer.Error)
 		answer.Status = 0
+	}
+	if refused := e.created(&answer, c, env, taskHandle{Server: server}); refused != nil {
+		return failure(m.ID, http.StatusBadGateway, refused)
 	}
 	measured.Failed = answer.Error != nil || isErrorResult(answer.Result)
 	return answered(m.ID, answer)
@@ -102,70 +144,60 @@ func (r relay) Request(_ context.Context, method string, _ json.RawMessage) (jso
 	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "this client can't be asked; Method not found: %s", method)
 }
 
-// callOwner has the owner of a server's stateful end carry out a modern client's request.
-func (e *Engine) callOwner(ctx context.Context, c Client, m *jsonrpc.Message, to *destination, out Stream, measured *Measured) Reply {
-	server := to.server.GetServer().GetName()
-	req := &sessionv1.CallRequest{
-		Principal: &sessionv1.Principal{Id: c.Principal.ID},
-		Server:    server,
-		Message:   jsonrpc.Request(m.ID, m.Method, to.params),
-	}
-	address := ""
-	bound := stateBinding{c.Principal.ID, server, m.Method, to.params}
-	if raw := jsonrpc.Get(m.Params, "requestState"); raw != nil {
-		token, _ := text(raw) // what is no string is not genuine
-		state, err := e.openState(token, bound, time.Now())
-		if err != nil {
-			return failure(m.ID, http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState is not valid for this request: %v", err))
-		}
-		address, req.Resume = state.Address, state.Waiting
-		req.Message = jsonrpc.Request(m.ID, m.Method, state.restore(to.params))
-	}
+// callOwner has an owner carry out a modern client's request. sent is false where no owner was reached.
+func (e *Engine) callOwner(ctx context.Context, c Client, env envelope, m *jsonrpc.Message, to *destination, address string, req *sessionv1.CallRequest, bound stateBinding, out Stream, measured *Measured) (reply Reply, sent bool) {
+	server := bound.server
 	owner, err := e.config.Owners.Upstream(address, c.Principal.ID, server)
 	if err != nil {
 		rpcErr, httpStatus := ownerError(err)
-		return failure(m.ID, httpStatus, rpcErr)
+		return failure(m.ID, httpStatus, rpcErr), false
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout(to.server)+5*time.Second)
 	defer cancel()
-	stream, err := owner.Call(ctx, req)
+	var reached peer.Peer // is told whom the request was written to
+	stream, err := owner.Call(ctx, req, grpc.Peer(&reached))
 	if err != nil {
 		rpcErr, httpStatus := ownerError(err)
-		return failure(m.ID, httpStatus, rpcErr)
+		return failure(m.ID, httpStatus, rpcErr), status.Code(err) != codes.Unavailable || reached.Addr != nil
 	}
 	for {
 		response, err := stream.Recv()
 		if err != nil {
 			if ctx.Err() == context.Canceled {
-				return Reply{}
+				return Reply{}, true
 			}
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			rpcErr, httpStatus := ownerError(err)
-			return failure(m.ID, httpStatus, rpcErr)
+			return failure(m.ID, httpStatus, rpcErr), status.Code(err) != codes.Unavailable || reached.Addr != nil
 		}
 		message, err := jsonrpc.Parse(response.GetMessage())
 		if err != nil {
-			return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the owner sent something that is no message"))
+			return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the owner sent something that is no message")), true
 		}
 		if !message.IsResponse() {
 			if out.Send("", response.GetMessage()) != nil {
-				return Reply{}
+				return Reply{}, true
 			}
 			continue
 		}
 		answer := upstream.Reply{Result: message.Result, Error: message.Error}
-		if era.InputRequired(answer.Result) {
+		// A sessionless server's own state needs no owner to come back to.
+		if era.InputRequired(answer.Result) && (response.GetWaiting() != "" || !Sessionless(to.server)) {
 			if len(jsonrpc.Get(answer.Result, "requestState")) > maxServerState {
-				return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the requestState of server %q has more than %d bytes", server, maxServerState))
+				return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the requestState of server %q has more than %d bytes", server, maxServerState)), true
 			}
 			token := e.sealState(state{
 				Address: response.GetAddress(), Waiting: response.GetWaiting(), Server: jsonrpc.Get(answer.Result, "requestState"),
 			}, bound, time.Now())
 			answer.Result = jsonrpc.With(answer.Result, jsonrpc.String(token), "requestState")
 		}
+		h := taskHandle{Server: server, ID: response.GetTask(), Owned: response.GetTask() != "", Address: response.GetAddress(), Conversation: response.GetConversation()}
+		if refused := e.created(&answer, c, env, h); refused != nil {
+			return failure(m.ID, http.StatusBadGateway, refused), true
+		}
 		measured.Failed = answer.Error != nil || isErrorResult(answer.Result)
-		return answered(m.ID, answer)
+		return answered(m.ID, answer), true
 	}
 }

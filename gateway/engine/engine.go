@@ -34,6 +34,8 @@ type Config struct {
 	Meter  Meter
 	// Limiter bounds how often a principal asks; nil for no bound.
 	Limiter Limiter
+	// SlowTasks says that owners make tasks of slow calls, so that calls which may become one must go there.
+	SlowTasks bool
 	// Draining ends when the gateway begins to stop: subscriptions end then, so that their clients go elsewhere.
 	Draining context.Context
 	// Version of erlmcp, told to clients.
@@ -64,6 +66,8 @@ type Owners interface {
 	// Upstream is the upstream service for a principal's calls to a server: at the given address, or, when
 	// it is empty, at the owner that such calls always go to.
 	Upstream(address, principal, server string) (sessionv1.UpstreamServiceClient, error)
+	// Tasks is the task service at an owner's address, or, when it is empty, at some owner.
+	Tasks(address string) (sessionv1.TaskServiceClient, error)
 }
 
 // Sealer makes tokens that only services of this cluster can make or read.

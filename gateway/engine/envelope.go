@@ -17,6 +17,7 @@ type envelope struct {
 	capabilities json.RawMessage
 	logLevel     string
 	traceparent  string
+	tasks        bool // the client takes tasks in place of results
 }
 
 // IsModern reports whether a message, or the header it came with, is of the modern era: it carries the modern
@@ -78,6 +79,7 @@ func readEnvelope(m *jsonrpc.Message, header http.Header) (envelope, *refusal) {
 		v.logLevel = name
 	}
 	v.traceparent, _ = text(meta.Get("traceparent"))
+	v.tasks = mcp.HasTasks(v.capabilities)
 	return v, nil
 }
 

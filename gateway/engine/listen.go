@@ -21,10 +21,13 @@ const MaxSubscriptions = 1000
 
 // listen serves subscriptions/listen until ctx ends (specification 2026-07-28, subscriptions). Changes of lists
 // come from the catalogue, updates of resources from their servers.
-func (e *Engine) listen(ctx context.Context, c Client, m *jsonrpc.Message, view *catalog.View, out Stream) Reply {
+func (e *Engine) listen(ctx context.Context, c Client, env envelope, m *jsonrpc.Message, view *catalog.View, out Stream) Reply {
 	wanted, r := readWanted(m.Params)
 	if r != nil {
 		return failure(m.ID, r.status, r.err)
+	}
+	if wanted.tasks != nil && !env.tasks {
+		return failure(m.ID, http.StatusBadRequest, mcp.NoTasks())
 	}
 	servers := map[string][]string{} // resource URIs by server
 	var honoured []string
@@ -43,8 +46,14 @@ func (e *Engine) listen(ctx context.Context, c Client, m *jsonrpc.Message, view 
 	defer cancel()
 
 	s := subscription{id: m.ID, out: out}
-	if s.acknowledge(wanted.lists, honoured) != nil {
+	news := newTaskNews()
+	var followed []func()
+	tasks := e.followTasks(ctx, c, m.Params, view, wanted.tasks, news, func(f func()) { followed = append(followed, f) })
+	if s.acknowledge(wanted.lists, honoured, tasks) != nil {
 		return Reply{}
+	}
+	for _, f := range followed {
+		followers.Go(f)
 	}
 	for server, uris := range servers {
 		followers.Go(func() { e.followResources(ctx, c, m, server, uris, updated) })
@@ -69,6 +78,13 @@ func (e *Engine) listen(ctx context.Context, c Client, m *jsonrpc.Message, view 
 					return Reply{}
 				}
 			}
+		case <-news.signal:
+			for _, state := range news.take() {
+				params, _ := jsonrpc.ParseObject(state)
+				if s.notify(mcp.MethodTasks, params) != nil {
+					return Reply{}
+				}
+			}
 		}
 	}
 }
@@ -84,6 +100,7 @@ func (e *Engine) tellsUpdates(name string) bool {
 type wanted struct {
 	lists     catalog.Changes
 	resources []string
+	tasks     []string // nil where none are asked for
 }
 
 func readWanted(params json.RawMessage) (wanted, *refusal) {
@@ -103,6 +120,14 @@ func readWanted(params json.RawMessage) (wanted, *refusal) {
 			return w, refuse(http.StatusBadRequest, jsonrpc.CodeInvalidParams, "at most %d resources can be subscribed to at once", MaxSubscriptions)
 		}
 	}
+	if raw := jsonrpc.Get(notifications, "taskIds"); raw != nil {
+		if err := json.Unmarshal(raw, &w.tasks); err != nil {
+			return w, refuse(http.StatusBadRequest, jsonrpc.CodeInvalidParams, "notifications.taskIds must be an array of task ids")
+		}
+		if len(w.tasks) > MaxTaskSubscriptions {
+			return w, refuse(http.StatusBadRequest, jsonrpc.CodeInvalidParams, "at most %d tasks can be subscribed to at once", MaxTaskSubscriptions)
+		}
+	}
 	return w, nil
 }
 
@@ -120,7 +145,7 @@ func (s subscription) notify(method string, params jsonrpc.Object) error {
 	return s.out.Send("", jsonrpc.Request(nil, method, params.JSON()))
 }
 
-func (s subscription) acknowledge(lists catalog.Changes, resources []string) error {
+func (s subscription) acknowledge(lists catalog.Changes, resources, tasks []string) error {
 	var honoured, params jsonrpc.Object
 	for i, key := range []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged"} {
 		if lists[i] {
@@ -129,6 +154,9 @@ func (s subscription) acknowledge(lists catalog.Changes, resources []string) err
 	}
 	if len(resources) > 0 {
 		honoured.Set("resourceSubscriptions", stringArray(resources))
+	}
+	if len(tasks) > 0 {
+		honoured.Set("taskIds", stringArray(tasks))
 	}
 	params.Set("notifications", honoured.JSON())
 	return s.notify(mcp.MethodAcknowledged, params)

@@ -67,7 +67,9 @@ func (e *Engine) modern(ctx context.Context, c Client, m *jsonrpc.Message, out S
 		measured.Server, measured.Name = to.server.GetServer().GetName(), to.name()
 		return e.callModern(ctx, c, env, m, to, out, measured)
 	case mcp.MethodListen:
-		return e.listen(ctx, c, m, view, out)
+		return e.listen(ctx, c, env, m, view, out)
+	case mcp.MethodTasksGet, mcp.MethodTasksUpdate, mcp.MethodTasksCancel:
+		return e.task(ctx, c, env, m, view, measured)
 	}
 	return failure(m.ID, http.StatusNotFound, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "Method not found: %s", m.Method))
 }
@@ -98,8 +100,9 @@ func (e *Engine) discover(view *catalog.View) []byte {
 // Capabilities are the same at every replica and at any time, whatever the servers behind offer just now: a
 // client that connected when a server was away must not miss what it offers once it is back.
 const (
-	modernCapabilities = `{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"completions":{},"logging":{}}`
-	legacyCapabilities = modernCapabilities
+	capabilities       = `"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"completions":{},"logging":{}`
+	modernCapabilities = `{` + capabilities + `,"extensions":{"` + mcp.ExtensionTasks + `":{}}}`
+	legacyCapabilities = `{` + capabilities + `}`
 )
 
 // metaMember is the member of a result that says who answered.

@@ -108,6 +108,18 @@ func (o *Owners) Session(address string) (sessionv1.SessionServiceClient, error)
 	return sessionv1.NewSessionServiceClient(conn), nil
 }
 
+// Tasks implements engine.Owners.
+func (o *Owners) Tasks(address string) (sessionv1.TaskServiceClient, error) {
+	if address == "" {
+		return sessionv1.NewTaskServiceClient(o.config.Any), nil
+	}
+	conn, err := o.config.Dial(address)
+	if err != nil {
+		return nil, err
+	}
+	return sessionv1.NewTaskServiceClient(conn), nil
+}
+
 // Upstream implements engine.Owners. A principal's calls to a server without a session of the client's go to
 // the same owner as long as the same owners are known, so that the owner's end of that server serves them all.
 func (o *Owners) Upstream(address, principal, server string) (sessionv1.UpstreamServiceClient, error) {

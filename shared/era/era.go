@@ -42,6 +42,7 @@ func RequestToLegacy(params json.RawMessage) json.RawMessage {
 	}
 	o.Delete("inputResponses")
 	o.Delete("requestState")
+	o.Delete("task") // a hint of legacy clients that modern ones may still send; it would make a task there
 	if meta, ok := jsonrpc.ParseObject(o.Get("_meta")); ok {
 		for _, key := range []string{mcp.MetaVersion, mcp.MetaCapabilities, mcp.MetaClientInfo, mcp.MetaLogLevel} {
 			meta.Delete(key)
@@ -106,4 +107,10 @@ func ErrorToLegacy(method string, e json.RawMessage) json.RawMessage {
 func InputRequired(result json.RawMessage) bool {
 	kind, _ := jsonrpc.GetString(result, "resultType")
 	return kind == mcp.ResultInputRequired
+}
+
+// TaskCreated reports whether a modern result is a task in place of the result.
+func TaskCreated(result json.RawMessage) bool {
+	kind, _ := jsonrpc.GetString(result, "resultType")
+	return kind == mcp.ResultTask
 }

@@ -69,6 +69,10 @@ const (
 	MethodResourceUpdated  = "notifications/resources/updated"
 	MethodRootsChanged     = "notifications/roots/list_changed"
 	MethodAcknowledged     = "notifications/subscriptions/acknowledged"
+	MethodTasksGet         = "tasks/get"
+	MethodTasksUpdate      = "tasks/update"
+	MethodTasksCancel      = "tasks/cancel"
+	MethodTasks            = "notifications/tasks"
 	MethodElicitationDone  = "notifications/elicitation/complete"
 )
 
@@ -82,6 +86,23 @@ const (
 	MetaSubscriptionID = "io.modelcontextprotocol/subscriptionId"
 	MetaProgressToken  = "progressToken"
 )
+
+// ExtensionTasks names the tasks extension (SEP-2663) in capabilities of clients and servers.
+const ExtensionTasks = "io.modelcontextprotocol/tasks"
+
+// HasTasks reports whether capabilities, a client's or a server's, declare the tasks extension.
+func HasTasks(capabilities json.RawMessage) bool {
+	return jsonrpc.Get(capabilities, "extensions", ExtensionTasks) != nil
+}
+
+// NoTasks is the error for a client that does not declare the tasks extension where it must.
+func NoTasks() *jsonrpc.Error {
+	return &jsonrpc.Error{
+		Code:    CodeMissingCapability,
+		Message: "this needs the client capability " + ExtensionTasks,
+		Data:    json.RawMessage(`{"requiredCapabilities":{"extensions":{"` + ExtensionTasks + `":{}}}}`),
+	}
+}
 
 // Error codes beyond JSON-RPC's own.
 const (
@@ -106,6 +127,7 @@ const (
 const (
 	ResultComplete      = "complete"
 	ResultInputRequired = "input_required"
+	ResultTask          = "task" // of the tasks extension
 )
 
 // LogLevels in rising severity (RFC 5424).

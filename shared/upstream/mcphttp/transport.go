@@ -248,7 +248,7 @@ func nameMember(method string) string {
 		return "name"
 	case mcp.MethodResourcesRead:
 		return "uri"
-	case "tasks/get", "tasks/update", "tasks/cancel":
+	case mcp.MethodTasksGet, mcp.MethodTasksUpdate, mcp.MethodTasksCancel:
 		return "taskId"
 	}
 	return ""

@@ -1376,7 +1376,11 @@ type CallRequest struct {
 	// A modern JSON-RPC request whose names and URIs are the server's own.
 	Message []byte `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// The waiting call that this request continues, from its sealed requestState; empty for a new call.
-	Resume        string `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`
+	Resume string `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`
+	// The client takes a task in place of the answer.
+	Tasks bool `protobuf:"varint,5,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	// The conversation that a tasks/ request is about, as a CallResponse named it, at this very owner.
+	Conversation  string `protobuf:"bytes,6,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1439,6 +1443,20 @@ func (x *CallRequest) GetResume() string {
 	return ""
 }
 
+func (x *CallRequest) GetTasks() bool {
+	if x != nil {
+		return x.Tasks
+	}
+	return false
+}
+
+func (x *CallRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
 type CallResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A JSON-RPC message; the last one is the response. One whose result asks for input names the waiting call.
@@ -1446,7 +1464,12 @@ type CallResponse struct {
 	// With a response that asks for input: what a later CallRequest names in `resume`, at this very owner.
 	Waiting string `protobuf:"bytes,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// host:port of this owner.
-	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// With a response that says that a task was created: the task's id at TaskService, where it is one of this
+	// service.
+	Task string `protobuf:"bytes,4,opt,name=task,proto3" json:"task,omitempty"`
+	// With a response that says that the server created a task: the conversation with that server which knows it.
+	Conversation  string `protobuf:"bytes,5,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1502,6 +1525,408 @@ func (x *CallResponse) GetAddress() string {
 	return ""
 }
 
+func (x *CallResponse) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *CallResponse) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+type GetTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	TaskId        string                 `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTaskRequest) Reset() {
+	*x = GetTaskRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTaskRequest) ProtoMessage() {}
+
+func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
+func (*GetTaskRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetTaskRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *GetTaskRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type GetTaskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON of the task with its result, error or input requests, as tasks/get shows it but for its taskId.
+	Task []byte `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// host:port of its owner; empty when the task has ended.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTaskResponse) Reset() {
+	*x = GetTaskResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTaskResponse) ProtoMessage() {}
+
+func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
+func (*GetTaskResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetTaskResponse) GetTask() []byte {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+func (x *GetTaskResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type UpdateTaskRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Principal *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	TaskId    string                 `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// JSON object of answers by the keys of the task's input requests.
+	InputResponses []byte `protobuf:"bytes,3,opt,name=input_responses,json=inputResponses,proto3" json:"input_responses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UpdateTaskRequest) Reset() {
+	*x = UpdateTaskRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTaskRequest) ProtoMessage() {}
+
+func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
+func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *UpdateTaskRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *UpdateTaskRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *UpdateTaskRequest) GetInputResponses() []byte {
+	if x != nil {
+		return x.InputResponses
+	}
+	return nil
+}
+
+type UpdateTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTaskResponse) Reset() {
+	*x = UpdateTaskResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTaskResponse) ProtoMessage() {}
+
+func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{29}
+}
+
+type CancelTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	TaskId        string                 `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelTaskRequest) Reset() {
+	*x = CancelTaskRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelTaskRequest) ProtoMessage() {}
+
+func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
+func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *CancelTaskRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *CancelTaskRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type CancelTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelTaskResponse) Reset() {
+	*x = CancelTaskResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelTaskResponse) ProtoMessage() {}
+
+func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
+func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{31}
+}
+
+type WatchTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	TaskId        string                 `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchTaskRequest) Reset() {
+	*x = WatchTaskRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchTaskRequest) ProtoMessage() {}
+
+func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
+func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *WatchTaskRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *WatchTaskRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type WatchTaskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in GetTaskResponse.
+	Task          []byte `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchTaskResponse) Reset() {
+	*x = WatchTaskResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchTaskResponse) ProtoMessage() {}
+
+func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
+func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *WatchTaskResponse) GetTask() []byte {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
 type DescribeServerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Server        *v1.Server             `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
@@ -1511,7 +1936,7 @@ type DescribeServerRequest struct {
 
 func (x *DescribeServerRequest) Reset() {
 	*x = DescribeServerRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1948,7 @@ func (x *DescribeServerRequest) String() string {
 func (*DescribeServerRequest) ProtoMessage() {}
 
 func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1961,7 @@ func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerRequest.ProtoReflect.Descriptor instead.
 func (*DescribeServerRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DescribeServerRequest) GetServer() *v1.Server {
@@ -1555,7 +1980,7 @@ type DescribeServerResponse struct {
 
 func (x *DescribeServerResponse) Reset() {
 	*x = DescribeServerResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1992,7 @@ func (x *DescribeServerResponse) String() string {
 func (*DescribeServerResponse) ProtoMessage() {}
 
 func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +2005,7 @@ func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerResponse.ProtoReflect.Descriptor instead.
 func (*DescribeServerResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DescribeServerResponse) GetOffer() *v1.Offer {
@@ -1689,16 +2114,40 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"v\n" +
 	"\x14ListSessionsResponse\x126\n" +
 	"\bsessions\x18\x01 \x03(\v2\x1a.erlmcp.session.v1.SessionR\bsessions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xad\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe7\x01\n" +
 	"\vCallRequest\x12B\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x1c.erlmcp.session.v1.PrincipalB\x06\xbaH\x03\xc8\x01\x01R\tprincipal\x12\x1f\n" +
 	"\x06server\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06server\x12!\n" +
 	"\amessage\x18\x03 \x01(\fB\a\xbaH\x04z\x02\x10\x02R\amessage\x12\x16\n" +
-	"\x06resume\x18\x04 \x01(\tR\x06resume\"\\\n" +
+	"\x06resume\x18\x04 \x01(\tR\x06resume\x12\x14\n" +
+	"\x05tasks\x18\x05 \x01(\bR\x05tasks\x12\"\n" +
+	"\fconversation\x18\x06 \x01(\tR\fconversation\"\x94\x01\n" +
 	"\fCallResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\tR\awaiting\x12\x18\n" +
-	"\aaddress\x18\x03 \x01(\tR\aaddress\"S\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04task\x18\x04 \x01(\tR\x04task\x12\"\n" +
+	"\fconversation\x18\x05 \x01(\tR\fconversation\"w\n" +
+	"\x0eGetTaskRequest\x12B\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1c.erlmcp.session.v1.PrincipalB\x06\xbaH\x03\xc8\x01\x01R\tprincipal\x12!\n" +
+	"\atask_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06taskId\"?\n" +
+	"\x0fGetTaskResponse\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\fR\x04task\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xac\x01\n" +
+	"\x11UpdateTaskRequest\x12B\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1c.erlmcp.session.v1.PrincipalB\x06\xbaH\x03\xc8\x01\x01R\tprincipal\x12!\n" +
+	"\atask_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06taskId\x120\n" +
+	"\x0finput_responses\x18\x03 \x01(\fB\a\xbaH\x04z\x02\x10\x02R\x0einputResponses\"\x14\n" +
+	"\x12UpdateTaskResponse\"z\n" +
+	"\x11CancelTaskRequest\x12B\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1c.erlmcp.session.v1.PrincipalB\x06\xbaH\x03\xc8\x01\x01R\tprincipal\x12!\n" +
+	"\atask_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06taskId\"\x14\n" +
+	"\x12CancelTaskResponse\"y\n" +
+	"\x10WatchTaskRequest\x12B\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1c.erlmcp.session.v1.PrincipalB\x06\xbaH\x03\xc8\x01\x01R\tprincipal\x12!\n" +
+	"\atask_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06taskId\"'\n" +
+	"\x11WatchTaskResponse\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\fR\x04task\"S\n" +
 	"\x15DescribeServerRequest\x12:\n" +
 	"\x06server\x18\x01 \x01(\v2\x1a.erlmcp.registry.v1.ServerB\x06\xbaH\x03\xc8\x01\x01R\x06server\"I\n" +
 	"\x16DescribeServerResponse\x12/\n" +
@@ -1717,7 +2166,14 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\fListSessions\x12&.erlmcp.session.v1.ListSessionsRequest\x1a'.erlmcp.session.v1.ListSessionsResponse\"\x1c\x88\xe7\x18\x03\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/sessions2\xcf\x01\n" +
 	"\x0fUpstreamService\x12O\n" +
 	"\x04Call\x12\x1e.erlmcp.session.v1.CallRequest\x1a\x1f.erlmcp.session.v1.CallResponse\"\x04\x88\xe7\x18\x010\x01\x12k\n" +
-	"\x0eDescribeServer\x12(.erlmcp.session.v1.DescribeServerRequest\x1a).erlmcp.session.v1.DescribeServerResponse\"\x04\x88\xe7\x18\x01B.Z,erlmcp.dev/proto/erlmcp/session/v1;sessionv1b\x06proto3"
+	"\x0eDescribeServer\x12(.erlmcp.session.v1.DescribeServerRequest\x1a).erlmcp.session.v1.DescribeServerResponse\"\x04\x88\xe7\x18\x012\x87\x03\n" +
+	"\vTaskService\x12V\n" +
+	"\aGetTask\x12!.erlmcp.session.v1.GetTaskRequest\x1a\".erlmcp.session.v1.GetTaskResponse\"\x04\x88\xe7\x18\x01\x12_\n" +
+	"\n" +
+	"UpdateTask\x12$.erlmcp.session.v1.UpdateTaskRequest\x1a%.erlmcp.session.v1.UpdateTaskResponse\"\x04\x88\xe7\x18\x01\x12_\n" +
+	"\n" +
+	"CancelTask\x12$.erlmcp.session.v1.CancelTaskRequest\x1a%.erlmcp.session.v1.CancelTaskResponse\"\x04\x88\xe7\x18\x01\x12^\n" +
+	"\tWatchTask\x12#.erlmcp.session.v1.WatchTaskRequest\x1a$.erlmcp.session.v1.WatchTaskResponse\"\x04\x88\xe7\x18\x010\x01B.Z,erlmcp.dev/proto/erlmcp/session/v1;sessionv1b\x06proto3"
 
 var (
 	file_erlmcp_session_v1_session_proto_rawDescOnce sync.Once
@@ -1731,7 +2187,7 @@ func file_erlmcp_session_v1_session_proto_rawDescGZIP() []byte {
 	return file_erlmcp_session_v1_session_proto_rawDescData
 }
 
-var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*Principal)(nil),                 // 0: erlmcp.session.v1.Principal
 	(*SessionFacts)(nil),              // 1: erlmcp.session.v1.SessionFacts
@@ -1759,11 +2215,19 @@ var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*ListSessionsResponse)(nil),      // 23: erlmcp.session.v1.ListSessionsResponse
 	(*CallRequest)(nil),               // 24: erlmcp.session.v1.CallRequest
 	(*CallResponse)(nil),              // 25: erlmcp.session.v1.CallResponse
-	(*DescribeServerRequest)(nil),     // 26: erlmcp.session.v1.DescribeServerRequest
-	(*DescribeServerResponse)(nil),    // 27: erlmcp.session.v1.DescribeServerResponse
-	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
-	(*v1.Server)(nil),                 // 29: erlmcp.registry.v1.Server
-	(*v1.Offer)(nil),                  // 30: erlmcp.registry.v1.Offer
+	(*GetTaskRequest)(nil),            // 26: erlmcp.session.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),           // 27: erlmcp.session.v1.GetTaskResponse
+	(*UpdateTaskRequest)(nil),         // 28: erlmcp.session.v1.UpdateTaskRequest
+	(*UpdateTaskResponse)(nil),        // 29: erlmcp.session.v1.UpdateTaskResponse
+	(*CancelTaskRequest)(nil),         // 30: erlmcp.session.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),        // 31: erlmcp.session.v1.CancelTaskResponse
+	(*WatchTaskRequest)(nil),          // 32: erlmcp.session.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),         // 33: erlmcp.session.v1.WatchTaskResponse
+	(*DescribeServerRequest)(nil),     // 34: erlmcp.session.v1.DescribeServerRequest
+	(*DescribeServerResponse)(nil),    // 35: erlmcp.session.v1.DescribeServerResponse
+	(*timestamppb.Timestamp)(nil),     // 36: google.protobuf.Timestamp
+	(*v1.Server)(nil),                 // 37: erlmcp.registry.v1.Server
+	(*v1.Offer)(nil),                  // 38: erlmcp.registry.v1.Offer
 }
 var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	0,  // 0: erlmcp.session.v1.SessionFacts.principal:type_name -> erlmcp.session.v1.Principal
@@ -1773,42 +2237,54 @@ var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	1,  // 4: erlmcp.session.v1.LocateSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
 	10, // 5: erlmcp.session.v1.SendResponse.event:type_name -> erlmcp.session.v1.Event
 	10, // 6: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
-	28, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	28, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
+	36, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	36, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
 	19, // 9: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
 	19, // 10: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
 	0,  // 11: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
-	29, // 12: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
-	30, // 13: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
-	2,  // 14: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
-	4,  // 15: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
-	6,  // 16: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
-	8,  // 17: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
-	11, // 18: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
-	13, // 19: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
-	15, // 20: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
-	17, // 21: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
-	20, // 22: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
-	22, // 23: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
-	24, // 24: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
-	26, // 25: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
-	3,  // 26: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
-	5,  // 27: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
-	7,  // 28: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
-	9,  // 29: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
-	12, // 30: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
-	14, // 31: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
-	16, // 32: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
-	18, // 33: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
-	21, // 34: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
-	23, // 35: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
-	25, // 36: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
-	27, // 37: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
-	26, // [26:38] is the sub-list for method output_type
-	14, // [14:26] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	0,  // 12: erlmcp.session.v1.GetTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 13: erlmcp.session.v1.UpdateTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 14: erlmcp.session.v1.CancelTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 15: erlmcp.session.v1.WatchTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	37, // 16: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
+	38, // 17: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
+	2,  // 18: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
+	4,  // 19: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
+	6,  // 20: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
+	8,  // 21: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
+	11, // 22: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
+	13, // 23: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
+	15, // 24: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
+	17, // 25: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
+	20, // 26: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
+	22, // 27: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
+	24, // 28: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
+	34, // 29: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
+	26, // 30: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
+	28, // 31: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
+	30, // 32: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
+	32, // 33: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
+	3,  // 34: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
+	5,  // 35: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
+	7,  // 36: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
+	9,  // 37: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
+	12, // 38: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
+	14, // 39: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
+	16, // 40: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
+	18, // 41: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
+	21, // 42: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
+	23, // 43: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
+	25, // 44: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
+	35, // 45: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
+	27, // 46: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
+	29, // 47: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
+	31, // 48: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
+	33, // 49: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
+	34, // [34:50] is the sub-list for method output_type
+	18, // [18:34] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_session_v1_session_proto_init() }
@@ -1822,9 +2298,9 @@ func file_erlmcp_session_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_session_v1_session_proto_rawDesc), len(file_erlmcp_session_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   36,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_erlmcp_session_v1_session_proto_goTypes,
 		DependencyIndexes: file_erlmcp_session_v1_session_proto_depIdxs,
