@@ -16,14 +16,16 @@ import (
 	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
 	"erlmcp.dev/services/session/owner"
 	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/services/session/tasks"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/upstream"
 )
 
-// Service implements SessionService and UpstreamService.
+// Service implements SessionService, UpstreamService and TaskService.
 type Service struct {
 	sessionv1.UnimplementedSessionServiceServer
 	sessionv1.UnimplementedUpstreamServiceServer
+	sessionv1.UnimplementedTaskServiceServer
 
 	owner  *owner.Owner
 	store  store.Store
@@ -48,6 +50,7 @@ func New(config Config) *Service {
 func (s *Service) Register(to grpc.ServiceRegistrar) {
 	sessionv1.RegisterSessionServiceServer(to, s)
 	sessionv1.RegisterUpstreamServiceServer(to, s)
+	sessionv1.RegisterTaskServiceServer(to, s)
 }
 
 // OpenSession implements sessionv1.SessionServiceServer.
@@ -225,13 +228,19 @@ func (s *Service) Call(req *sessionv1.CallRequest, to grpc.ServerStreamingServer
 	if !m.IsRequest() {
 		return status.Error(codes.InvalidArgument, "message must be a request")
 	}
-	outcome, err := s.owner.Relay(to.Context(), req.GetPrincipal().GetId(), req.GetServer(), &m, req.GetResume(), func(message []byte) error {
+	relayed := owner.Relayed{
+		Principal: req.GetPrincipal().GetId(), Server: req.GetServer(), Message: &m,
+		Resume: req.GetResume(), Tasks: req.GetTasks(), Conversation: req.GetConversation(),
+	}
+	outcome, err := s.owner.Relay(to.Context(), relayed, func(message []byte) error {
 		return to.Send(&sessionv1.CallResponse{Message: message})
 	})
 	if err != nil {
 		return s.status(err)
 	}
-	return to.Send(&sessionv1.CallResponse{Message: outcome.Message, Waiting: outcome.Waiting, Address: s.node.Address})
+	return to.Send(&sessionv1.CallResponse{
+		Message: outcome.Message, Waiting: outcome.Waiting, Address: s.node.Address, Task: outcome.Task, Conversation: outcome.Conversation,
+	})
 }
 
 // DescribeServer implements sessionv1.UpstreamServiceServer.
@@ -255,6 +264,10 @@ func (s *Service) status(err error) error {
 			st = detailed
 		}
 		return st.Err()
+	case errors.Is(err, tasks.ErrNotFound):
+		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, tasks.ErrElsewhere):
+		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, owner.ErrNotFound), errors.Is(err, store.ErrNotFound):
 		return status.Error(codes.NotFound, "session not found")
 	case errors.Is(err, owner.ErrInitialized):

@@ -35,6 +35,7 @@ type Config struct {
 	Redis   Redis
 	Auth    Auth
 	Limits  Limits
+	Tasks   Tasks
 	Log     Log
 	OTel    OTel
 
@@ -197,6 +198,18 @@ type Limits struct {
 	// RateEnabled and RatePerSecond: MCP requests of one principal, cluster-wide.
 	RateEnabled   bool
 	RatePerSecond int
+}
+
+// Tasks are calls that go on behind their answer.
+type Tasks struct {
+	// PromoteAfter is how long a call takes at least that becomes a task; 0 for never.
+	PromoteAfter time.Duration
+	// Keep is how long an outcome is kept, beyond the longest time that the call may take.
+	Keep time.Duration
+	// PerPrincipal and Total are the most tasks.
+	PerPrincipal, Total int
+	// MaxSize is the longest record of one task, its result included.
+	MaxSize Size
 }
 
 // Log is where to and how much.

@@ -8,7 +8,7 @@ import (
 // sections of the documentation, by the first word of the keys.
 var sections = []struct{ prefix, title string }{
 	{"", "General"}, {"ports", "Ports"}, {"cluster", "Cluster"}, {"https", "TLS towards clients"}, {"tls", "TLS between services"},
-	{"db", "Postgres"}, {"redis", "Redis"}, {"auth", "Who may come in"}, {"limits", "Limits"},
+	{"db", "Postgres"}, {"redis", "Redis"}, {"auth", "Who may come in"}, {"limits", "Limits"}, {"tasks", "Tasks"},
 	{"log", "Logs"}, {"otel", "OpenTelemetry"}, {"erl", "Accepted for compatibility"},
 }
 

@@ -87,11 +87,11 @@ func finish(t testing.TB, p *Process) {
 }
 
 // RunFixtures is [Fixtures] for a test.
-func RunFixtures(t testing.TB, binary, era string) *Upstream {
+func RunFixtures(t testing.TB, binary, era string, args ...string) *Upstream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startWithin)
 	defer cancel()
-	u, err := Fixtures(ctx, binary, era, t.TempDir())
+	u, err := Fixtures(ctx, binary, era, t.TempDir(), args...)
 	if err != nil {
 		t.Fatal(err)
 	}

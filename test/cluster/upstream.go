@@ -34,14 +34,14 @@ func BuildFixtures(ctx context.Context, dir string) (string, error) {
 	return Build(ctx, fixturesPackage, dir)
 }
 
-// Fixtures starts the conformance fixtures for an era: dual, modern, legacy or stateless.
-func Fixtures(ctx context.Context, binary, era, dir string) (*Upstream, error) {
+// Fixtures starts the conformance fixtures for an era: dual, modern, legacy or stateless. args go to the program too.
+func Fixtures(ctx context.Context, binary, era, dir string, args ...string) (*Upstream, error) {
 	ports, err := FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
 	process, err := Start(ctx, Program{
-		Name: "fixtures-" + era, Path: binary, Args: []string{"-http", Address(ports[0]), "-era", era}, Dir: dir,
+		Name: "fixtures-" + era, Path: binary, Args: append([]string{"-http", Address(ports[0]), "-era", era}, args...), Dir: dir,
 		Ready: ReadyLog(regexp.MustCompile(`listening on \S+`)),
 	})
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 	"erlmcp.dev/shared/upstream"
 )
 
-// guests are the conversations with stateful servers on behalf of modern clients, who have no session: one for
-// each principal, server and set of client capabilities. Nothing of them is shared between principals.
+// guests are the conversations with servers on behalf of modern clients, who have no session: one for each principal,
+// server and set of client capabilities. Nothing of them is shared between principals, but for servers whose calls
+// hang together by nothing.
 type guests struct {
 	owner *Owner
 
@@ -38,11 +39,14 @@ type guest struct {
 	guests *guests
 	key    guestKey
 	slot   *slot
+	// maxCalls is how many calls may be under way.
+	maxCalls int
 
 	mu    sync.Mutex
 	calls map[*relayed]struct{}
 	subs  map[string]map[chan<- string]struct{} // who hears of a resource's updates
 	used  time.Time
+	kept  time.Time // until then the server has tasks of its own
 
 	logging chan struct{} // a place for the one who reads or changes logs
 	logs    upstream.Peer // was told to log everything
@@ -53,6 +57,7 @@ const (
 	maxGuests       = 10_000 // conversations of one owner
 	maxGuestKinds   = 32     // of one principal with one server, by what its clients can do
 	maxGuestCalls   = 1000   // under way on one conversation
+	maxSharedCalls  = 50_000 // under way on one that all principals share
 	maxWaiting      = 10_000 // calls of one owner that wait for input
 	guestIdleTime   = 5 * time.Minute
 	unsubscribeTime = 5 * time.Second
@@ -71,7 +76,10 @@ var errTooMany = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many conversations wi
 // guest returns the conversation for a principal's modern requests to a server.
 func (g *guests) guest(principal, server string, capabilities, info json.RawMessage) (*guest, *jsonrpc.Error) {
 	digest := sha256.Sum256(capabilities)
-	key := guestKey{principal, server, hex.EncodeToString(digest[:8])}
+	key, maxCalls := guestKey{principal, server, hex.EncodeToString(digest[:8])}, maxGuestCalls
+	if stateless(g.owner.config.Catalog.Current().Server(server)) {
+		key, maxCalls = guestKey{server: server}, maxSharedCalls
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := g.ends[key]; e != nil {
@@ -84,7 +92,7 @@ func (g *guests) guest(principal, server string, capabilities, info json.RawMess
 		return nil, errTooMany
 	}
 	e := &guest{
-		guests: g, key: key, calls: map[*relayed]struct{}{}, subs: map[string]map[chan<- string]struct{}{},
+		guests: g, key: key, maxCalls: maxCalls, calls: map[*relayed]struct{}{}, subs: map[string]map[chan<- string]struct{}{},
 		logging: make(chan struct{}, 1), used: time.Now(),
 	}
 	e.slot = &slot{open: func(ctx context.Context) (End, error) {
@@ -135,7 +143,7 @@ func (g *guests) room(key guestKey) bool {
 			continue
 		}
 		e.mu.Lock()
-		if len(e.calls) == 0 && len(e.subs) == 0 && (oldest == nil || e.used.Before(since)) {
+		if len(e.calls) == 0 && len(e.subs) == 0 && time.Now().After(e.kept) && (oldest == nil || e.used.Before(since)) {
 			oldest, since = e, e.used
 		}
 		e.mu.Unlock()
@@ -172,7 +180,7 @@ func (g *guests) lookAfter() {
 	var idle []*guest
 	for _, e := range g.ends {
 		e.mu.Lock()
-		unused := len(e.calls) == 0 && len(e.subs) == 0 && time.Since(e.used) > guestIdleTime
+		unused := len(e.calls) == 0 && len(e.subs) == 0 && time.Since(e.used) > guestIdleTime && time.Now().After(e.kept)
 		e.mu.Unlock()
 		if unused {
 			idle = append(idle, e)

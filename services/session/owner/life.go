@@ -130,6 +130,7 @@ func (o *Owner) stop(lease store.Lease) {
 	}
 	closing.Wait()
 	o.closing.Wait()
+	o.tasks.Stop()
 	o.guests.close()
 	o.endings.close()
 	if err := o.config.Store.Leave(ctx, lease); err != nil {

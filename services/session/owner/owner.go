@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/services/session/tasks"
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
 )
@@ -20,6 +21,7 @@ type Owner struct {
 	config Config
 	log    *slog.Logger
 	guests *guests
+	tasks  *tasks.Keeper
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -51,7 +53,12 @@ type Config struct {
 	IdleTime time.Duration
 	// MaxSessions is how many sessions this process holds; 50,000 when 0.
 	MaxSessions int
-	Log         *slog.Logger
+	// PromoteAfter is how long a call takes at least that becomes a task; never when 0.
+	PromoteAfter time.Duration
+	// KeepTasks is how long the outcome of a task is kept, beyond the longest time that its call may take; 1 hour
+	// when 0.
+	KeepTasks time.Duration
+	Log       *slog.Logger
 }
 
 // Errors of Owner's methods.
@@ -90,6 +97,9 @@ func New(config Config) *Owner {
 	if config.MaxSessions == 0 {
 		config.MaxSessions = 50_000
 	}
+	if config.KeepTasks == 0 {
+		config.KeepTasks = time.Hour
+	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
@@ -104,6 +114,7 @@ func New(config Config) *Owner {
 	}
 	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}, telling: make(chan struct{}, maxTelling)}
 	o.guests = newGuests(o)
+	o.tasks = tasks.New(tasks.Config{Node: config.Node.Name, Store: config.Store, Repeat: o.repeat, Log: config.Log})
 	return o
 }
 

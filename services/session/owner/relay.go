@@ -11,6 +11,7 @@ import (
 	"time"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/services/session/tasks"
 	"erlmcp.dev/shared/era"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -21,17 +22,20 @@ import (
 // something meanwhile, the client is answered input_required, the call waits here, and the client's retry
 // brings the answer (specification 2026-07-28, mrtr). It implements upstream.Listener.
 type relayed struct {
-	guest   *guest
-	id      string // names the call while it waits
-	method  string
-	level   string // of the log messages that the client asked for; empty: none
-	declare json.RawMessage
-	stream  *stream
-	cancel  context.CancelCauseFunc
+	guest     *guest
+	principal string
+	id        string // names the call while it waits
+	method    string
+	level     string // of the log messages that the client asked for; empty: none
+	declare   json.RawMessage
+	stream    *stream
+	cancel    context.CancelCauseFunc
+	keys      string // begins the keys of inputs
 
 	mu     sync.Mutex
 	inputs []*input // asked for and not answered, oldest first
 	asked  int
+	task   *tasks.Task // nil unless the call became one
 	reply  upstream.Reply
 	done   time.Time // when the call ended; zero before
 }
@@ -50,28 +54,48 @@ type Outcome struct {
 	Message []byte
 	// Waiting names the call that waits for input, if it does.
 	Waiting string
+	// Task is the id of the task that the call became, if it did.
+	Task string
+	// Conversation names the conversation with a server that made a task of its own of the call, if it did.
+	Conversation string
 }
 
-// Relay carries out a modern client's request at a server that keeps state, or continues one that waits for
-// input. What comes before the answer goes to send. Ending ctx cancels the request, unless it waits for input.
-func (o *Owner) Relay(ctx context.Context, principal, server string, m *jsonrpc.Message, resume string, send func([]byte) error) (Outcome, error) {
-	if resume != "" {
-		return o.guests.resume(ctx, principal, server, m, resume, send)
+// Relayed is a modern client's request on its way to a server.
+type Relayed struct {
+	Principal, Server string
+	Message           *jsonrpc.Message
+	// Resume names the waiting call that the request continues; empty for a new one.
+	Resume string
+	// Tasks says that the client takes a task in place of the answer.
+	Tasks bool
+	// Conversation is the one that a request about a task of the server's own must reach; else empty.
+	Conversation string
+}
+
+// Relay carries out a modern client's request at a server, or continues one that waits for input. What comes before
+// the answer goes to send. Ending ctx cancels the request, unless it waits for input or became a task.
+func (o *Owner) Relay(ctx context.Context, req Relayed, send func([]byte) error) (Outcome, error) {
+	m := req.Message
+	if req.Resume != "" {
+		return o.guests.resume(ctx, req, send)
+	}
+	if req.Conversation != "" {
+		return o.guests.aboutTask(ctx, req)
 	}
 	meta := jsonrpc.Get(m.Params, "_meta")
 	capabilities := jsonrpc.Get(meta, mcp.MetaCapabilities)
-	e, refused := o.guests.guest(principal, server, capabilities, jsonrpc.Get(meta, mcp.MetaClientInfo))
+	e, refused := o.guests.guest(req.Principal, req.Server, capabilities, jsonrpc.Get(meta, mcp.MetaClientInfo))
 	if refused != nil {
 		return respond(m, failed(refused)), nil
 	}
 	if m.Method == mcp.MethodListen {
 		return Outcome{}, e.listen(ctx, m, send)
 	}
-	r, refused := e.begin(m, capabilities)
-	if refused != nil {
+	r := newRelayed(e, req.Principal, m)
+	if refused := r.begin(m); refused != nil {
 		return respond(m, failed(refused)), nil
 	}
-	return r.round(ctx, m, send)
+	return r.round(ctx, req, send)
 }
 
 func respond(m *jsonrpc.Message, reply upstream.Reply) Outcome {
@@ -81,53 +105,81 @@ func respond(m *jsonrpc.Message, reply upstream.Reply) Outcome {
 	return Outcome{Message: jsonrpc.Response(m.ID, reply.Result)}
 }
 
-// begin starts a call.
-func (e *guest) begin(m *jsonrpc.Message, capabilities json.RawMessage) (*relayed, *jsonrpc.Error) {
-	ctx, cancel := context.WithCancelCause(context.Background())
+func newRelayed(e *guest, principal string, m *jsonrpc.Message) *relayed {
 	level, _ := jsonrpc.GetString(m.Params, "_meta", mcp.MetaLogLevel)
-	r := &relayed{
-		guest: e, id: rand.Text(), method: m.Method, level: level, declare: capabilities,
-		stream: newStream(""), cancel: cancel,
+	return &relayed{
+		guest: e, principal: principal, id: rand.Text(), method: m.Method, level: level,
+		declare: jsonrpc.Get(m.Params, "_meta", mcp.MetaCapabilities), stream: newStream(""),
 	}
+}
+
+// begin starts the call.
+func (r *relayed) begin(m *jsonrpc.Message) *jsonrpc.Error {
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancelCause(context.Background())
+	e := r.guest
 	g := e.guests
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if g.closed || len(e.calls) >= maxGuestCalls {
-		cancel(nil)
-		return nil, errTooMany
+	if g.closed || len(e.calls) >= e.maxCalls {
+		r.cancel(nil)
+		return errTooMany
 	}
 	e.calls[r] = struct{}{}
 	e.used = time.Now()
-	g.tasks.Go(func() { r.run(ctx, m.Method, m.Params) })
-	return r, nil
+	g.tasks.Go(func() { r.run(ctx, m.Params) })
+	return nil
 }
 
-// run carries out the call.
-func (r *relayed) run(ctx context.Context, method string, params json.RawMessage) {
+// run carries out the call, and in a task goes on with a modern server's questions until there is an answer.
+func (r *relayed) run(ctx context.Context, params json.RawMessage) {
 	defer r.cancel(nil)
-	e := r.guest
-	o := e.guests.owner
 	var reply upstream.Reply
-	err := upstream.ErrNotSent
-	if s := o.config.Catalog.Current().Server(e.key.server); s != nil {
-		reply, err = r.call(ctx, s, method, params)
-	}
-	if err != nil {
-		if context.Cause(ctx) == nil {
-			o.log.Warn("call failed", "server", e.key.server, "method", method, "error", err)
+	for {
+		reply = r.try(ctx, params)
+		r.mu.Lock()
+		if r.task == nil || !era.InputRequired(reply.Result) || r.asked >= maxInputRounds {
+			break
 		}
-		reply = failed(upstream.Explain(e.key.server, err))
+		r.mu.Unlock()
+		params = r.gather(ctx, params, reply.Result)
 	}
+	r.reply, r.done = reply, time.Now()
+	task := r.task
+	r.mu.Unlock()
+	if era.InputRequired(reply.Result) && task != nil {
+		reply = failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the call asked for input more than %d times", maxInputRounds))
+	}
+	r.stream.end()
+	if task != nil {
+		r.endTask(ctx, task, reply)
+	}
+	e := r.guest
 	e.mu.Lock()
 	delete(e.calls, r)
 	e.used = time.Now()
 	e.mu.Unlock()
-	r.mu.Lock()
-	r.reply, r.done = reply, time.Now()
-	r.mu.Unlock()
-	r.stream.end()
+}
+
+// try carries out the call once.
+func (r *relayed) try(ctx context.Context, params json.RawMessage) upstream.Reply {
+	o := r.guest.guests.owner
+	var reply upstream.Reply
+	err := upstream.ErrNotSent
+	if s := o.config.Catalog.Current().Server(r.guest.key.server); s != nil {
+		reply, err = r.call(ctx, s, r.method, params)
+	}
+	switch {
+	case err == nil:
+		return reply
+	case errors.Is(context.Cause(ctx), errNoInput):
+		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the call was cancelled: its client brought no input within %s", InputTime))
+	case context.Cause(ctx) == nil:
+		o.log.Warn("call failed", "server", r.guest.key.server, "method", r.method, "error", err)
+	}
+	return failed(upstream.Explain(r.guest.key.server, err))
 }
 
 func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method string, params json.RawMessage) (upstream.Reply, error) {
@@ -140,7 +192,9 @@ func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method 
 			return upstream.Reply{}, err
 		}
 		request := upstream.Request{Method: method, Params: params}
-		if !end.Modern {
+		if end.Modern {
+			request.Headers = r.guest.guests.owner.mirrored(r.guest.key.server, method, params)
+		} else {
 			request.Params = era.RequestToLegacy(params)
 			if r.level != "" && end.Logging {
 				r.guest.logEverything(ctx, end)
@@ -176,7 +230,7 @@ func (r *relayed) Notification(method string, params json.RawMessage) {
 	default:
 		return // nothing else may stand on a modern request's stream
 	}
-	if !r.stream.full() {
+	if r.inTask() == nil && !r.stream.full() { // a task has no such stream
 		r.stream.put(event{message: jsonrpc.Request(nil, method, params)})
 	}
 }
@@ -194,8 +248,9 @@ func (r *relayed) Request(ctx context.Context, method string, params json.RawMes
 	if in == nil {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the call asked for input more than %d times", maxInputRounds)
 	}
-	defer r.forget(in)
+	defer r.forget(ctx, in)
 	r.stream.put(event{}) // wakes the round
+	r.tell(ctx)
 	late := time.NewTimer(InputTime)
 	defer late.Stop()
 	select {
@@ -216,25 +271,29 @@ func (r *relayed) want(method string, params json.RawMessage) *input {
 		return nil
 	}
 	r.asked++
-	in := &input{key: fmt.Sprintf("input_%d", r.asked), method: method, params: params, waiting: make(chan answer, 1)}
+	in := &input{key: fmt.Sprintf("%sinput_%d", r.keys, r.asked), method: method, params: params, waiting: make(chan answer, 1)}
 	r.inputs = append(r.inputs, in)
 	return in
 }
 
 // forget undoes want: the input came, or the server no longer wants it.
-func (r *relayed) forget(in *input) {
+func (r *relayed) forget(ctx context.Context, in *input) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.inputs = slices.DeleteFunc(r.inputs, func(other *input) bool { return other == in })
+	r.mu.Unlock()
+	r.tell(ctx)
 }
 
 // errNoInput: the client never came back with the input that the call waits for.
 var errNoInput = errors.New("the client brought no input in time")
 
-// round passes on what the call brings until it is answered or wants input.
-func (r *relayed) round(ctx context.Context, m *jsonrpc.Message, send func([]byte) error) (Outcome, error) {
+// round passes on what the call brings until it is answered, wants input, or became a task.
+func (r *relayed) round(ctx context.Context, req Relayed, send func([]byte) error) (Outcome, error) {
 	reader := r.stream.attach()
 	defer reader.detach()
+	m := req.Message
+	promote := r.promotion(req)
+	defer promote.stop()
 	for {
 		events := reader.next(ctx)
 		for _, e := range events {
@@ -251,7 +310,7 @@ func (r *relayed) round(ctx context.Context, m *jsonrpc.Message, send func([]byt
 		r.mu.Unlock()
 		switch {
 		case done:
-			return respond(m, reply), nil
+			return r.answered(m, reply), nil
 		case wants:
 			return r.wait(m)
 		case ctx.Err() != nil:
@@ -259,8 +318,22 @@ func (r *relayed) round(ctx context.Context, m *jsonrpc.Message, send func([]byt
 			return Outcome{}, ctx.Err()
 		case len(events) == 0:
 			return Outcome{}, errors.New("the request was continued elsewhere")
+		case promote.due():
+			if outcome, ok := r.promote(ctx, req); ok {
+				return outcome, nil
+			}
 		}
 	}
+}
+
+// answered is the end of the call. A task that a server of programs made is known to this conversation only.
+func (r *relayed) answered(m *jsonrpc.Message, reply upstream.Reply) Outcome {
+	outcome := respond(m, reply)
+	if era.TaskCreated(reply.Result) {
+		outcome.Conversation = r.guest.key.capabilities
+		r.guest.keep(reply.Result)
+	}
+	return outcome
 }
 
 // wait leaves the call to wait for input, and tells the client what for.
@@ -276,8 +349,22 @@ func (r *relayed) wait(m *jsonrpc.Message) (Outcome, error) {
 		r.cancel(errNoInput)
 		return respond(m, failed(errTooMany)), nil
 	}
-	var requests jsonrpc.Object
+	var result jsonrpc.Object
+	result.Set("resultType", jsonrpc.String(mcp.ResultInputRequired))
+	if inputs := r.Inputs(); inputs != nil { // else they came or went meanwhile; the retry continues the call
+		result.Set("inputRequests", inputs)
+	}
+	return Outcome{Message: jsonrpc.Response(m.ID, result.JSON()), Waiting: r.id}, nil
+}
+
+// Inputs implements tasks.Call: the requests to the client that wait for an answer.
+func (r *relayed) Inputs() json.RawMessage {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.inputs) == 0 {
+		return nil
+	}
+	var requests jsonrpc.Object
 	for _, in := range r.inputs {
 		var request jsonrpc.Object
 		request.Set("method", jsonrpc.String(in.method))
@@ -286,30 +373,13 @@ func (r *relayed) wait(m *jsonrpc.Message) (Outcome, error) {
 		}
 		requests.Set(in.key, request.JSON())
 	}
-	r.mu.Unlock()
-	var result jsonrpc.Object
-	result.Set("resultType", jsonrpc.String(mcp.ResultInputRequired))
-	result.Set("inputRequests", requests.JSON())
-	return Outcome{Message: jsonrpc.Response(m.ID, result.JSON()), Waiting: r.id}, nil
+	return requests.JSON()
 }
 
-// resume continues a call that waits, with the input that the client's retry brings. Inputs that are missing
-// are asked for again.
-func (g *guests) resume(ctx context.Context, principal, server string, m *jsonrpc.Message, id string, send func([]byte) error) (Outcome, error) {
-	g.mu.Lock()
-	r := g.waiting[id]
-	if r != nil && (r.guest.key.principal != principal || r.guest.key.server != server) {
-		r = nil
-	}
-	if r != nil {
-		delete(g.waiting, id)
-	}
-	g.mu.Unlock()
-	if r == nil {
-		return respond(m, failed(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the call that this requestState continues no longer waits; call again without it"))), nil
-	}
-	responses := jsonrpc.Get(m.Params, "inputResponses")
+// Answer implements tasks.Call: it hands over the client's answers. Inputs that are missing stay asked for.
+func (r *relayed) Answer(responses json.RawMessage) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	var missing []*input
 	for _, in := range r.inputs {
 		if response := jsonrpc.Get(responses, in.key); len(response) > 0 && response[0] == '{' {
@@ -319,6 +389,23 @@ func (g *guests) resume(ctx context.Context, principal, server string, m *jsonrp
 		}
 	}
 	r.inputs = missing
-	r.mu.Unlock()
-	return r.round(ctx, m, send)
+}
+
+// resume continues a call that waits, with the input that the client's retry brings. Inputs that are missing
+// are asked for again.
+func (g *guests) resume(ctx context.Context, req Relayed, send func([]byte) error) (Outcome, error) {
+	g.mu.Lock()
+	r := g.waiting[req.Resume]
+	if r != nil && (r.principal != req.Principal || r.guest.key.server != req.Server) {
+		r = nil
+	}
+	if r != nil {
+		delete(g.waiting, req.Resume)
+	}
+	g.mu.Unlock()
+	if r == nil {
+		return respond(req.Message, failed(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the call that this requestState continues no longer waits; call again without it"))), nil
+	}
+	r.Answer(jsonrpc.Get(req.Message.Params, "inputResponses"))
+	return r.round(ctx, req, send)
 }

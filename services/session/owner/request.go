@@ -212,7 +212,7 @@ func (s *session) callModern(ctx context.Context, end End, server string, from h
 	level := s.level
 	s.mu.Unlock()
 	params = era.RequestToModern(params, era.Client{Capabilities: s.client.Load().Capabilities, Info: s.client.Load().Info, LogLevel: level})
-	headers := s.mirrored(server, method, params)
+	headers := s.owner.mirrored(server, method, params)
 	for range maxRounds {
 		reply, err := end.Call(ctx, upstream.Request{Method: method, Params: params, Headers: headers}, from)
 		if err != nil {
@@ -239,11 +239,11 @@ func (s *session) callModern(ctx context.Context, end End, server string, from h
 	return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the server asked for input more than %d times", maxRounds)), nil
 }
 
-// mirrored are the headers that a modern server's tool asks for besides its arguments, which legacy clients don't
-// know.
-func (s *session) mirrored(server, method string, params json.RawMessage) http.Header {
+// mirrored are the headers that a modern server's tool asks for besides its arguments. Owners make them, since legacy
+// clients don't know them and they don't travel with a request to an owner.
+func (o *Owner) mirrored(server, method string, params json.RawMessage) http.Header {
 	name, ok := jsonrpc.GetString(params, "name")
-	view, known := s.owner.config.Catalog.Current().View(server)
+	view, known := o.config.Catalog.Current().View(server)
 	if method != mcp.MethodToolsCall || !ok || !known {
 		return nil
 	}

@@ -3,6 +3,7 @@ package owner
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,18 @@ type EndClient struct {
 	Info         json.RawMessage
 	// Listener hears what the server sends outside any call.
 	Listener upstream.Listener
+}
+
+// stateless reports whether a modern client's calls of a server hang together by nothing, so that they need no
+// conversation of their own.
+func stateless(s *registryv1.CatalogServer) bool {
+	switch s.GetServer().GetEndpoint().(type) {
+	case *registryv1.Server_Grpc:
+		return true
+	case *registryv1.Server_Http:
+		return slices.Contains(s.GetOffer().GetEras(), registryv1.Era_ERA_MODERN)
+	}
+	return false
 }
 
 // End is a conversation with a server.

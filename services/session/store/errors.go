@@ -7,12 +7,12 @@ import (
 
 // Errors on which callers decide. They come wrapped: use errors.Is.
 var (
-	ErrNotFound  = errors.New("there is no such session, or it has ended")
-	ErrExists    = errors.New("the session exists already")
-	ErrFenced    = errors.New("another owner has the session, or it was released: this one must stop")
-	ErrOwned     = errors.New("the session has an owner")
-	ErrLimit     = errors.New("too many sessions")
-	ErrTooLarge  = errors.New("the session's state is too large")
+	ErrNotFound  = errors.New("there is no such session or task, or it has ended")
+	ErrExists    = errors.New("the session or task exists already")
+	ErrFenced    = errors.New("another owner has the session or task, or it was released: this one must stop")
+	ErrOwned     = errors.New("the session or task has an owner")
+	ErrLimit     = errors.New("too many sessions or tasks")
+	ErrTooLarge  = errors.New("the state is too large")
 	ErrGone      = errors.New("events after this one are no longer kept")
 	ErrClosed    = errors.New("the stream is closed")
 	ErrLeaseLost = errors.New("the node's lease ran out or was replaced: join again")
@@ -48,3 +48,20 @@ func (e *LimitError) Error() string {
 }
 
 func (e *LimitError) Unwrap() error { return ErrLimit }
+
+// TaskLimitError tells which limit on tasks was met. It is an [ErrLimit].
+type TaskLimitError struct {
+	// Principal is the one with too many tasks; empty where it is the total.
+	Principal string
+	// Most is the limit.
+	Most int
+}
+
+func (e *TaskLimitError) Error() string {
+	if e.Principal != "" {
+		return fmt.Sprintf("%v: principal %q has %d tasks, which count until they expire", ErrLimit, e.Principal, e.Most)
+	}
+	return fmt.Sprintf("%v: there are %d tasks, which count until they expire", ErrLimit, e.Most)
+}
+
+func (e *TaskLimitError) Unwrap() error { return ErrLimit }

@@ -30,6 +30,13 @@ type Limits struct {
 	// TrimmedStreams is how many streams are remembered that have lost all their events; 256. Of a forgotten one
 	// a reader is told ErrGone where it might have missed something.
 	TrimmedStreams int
+
+	// Tasks is the most tasks in all; 10,000.
+	Tasks int
+	// PrincipalTasks is the most tasks of one principal; 1,000.
+	PrincipalTasks int
+	// TaskBytes is the most bytes of a task's spec and state together; 1 MiB.
+	TaskBytes int
 }
 
 // WithDefaults fills the fields that are zero.
@@ -43,6 +50,9 @@ func (l Limits) WithDefaults() Limits {
 	l.EventBytes = or(l.EventBytes, 4<<20)
 	l.EventAge = or(l.EventAge, 10*time.Minute)
 	l.TrimmedStreams = or(l.TrimmedStreams, 256)
+	l.Tasks = or(l.Tasks, 10_000)
+	l.PrincipalTasks = or(l.PrincipalTasks, 1000)
+	l.TaskBytes = or(l.TaskBytes, 1<<20)
 	return l
 }
 
@@ -128,4 +138,26 @@ func (l Limits) CheckState(state map[string][]byte) error {
 // StateTooLarge is the ErrTooLarge for a state of so many values and bytes.
 func (l Limits) StateTooLarge(values, size int) error {
 	return fmt.Errorf("%d values of %d bytes, and %d of %d are allowed: %w", values, size, l.StateValues, l.StateBytes, ErrTooLarge)
+}
+
+// CheckTask refuses a task that can't be created. ErrInvalid, ErrTooLarge.
+func (l Limits) CheckTask(task Task, ttl time.Duration) error {
+	if err := CheckID(task.ID); err != nil {
+		return err
+	}
+	if err := checkName("principal", task.Principal, maxPrincipal); err != nil {
+		return err
+	}
+	if ttl < time.Millisecond {
+		return fmt.Errorf("a task that lives for %v: %w", ttl, ErrInvalid)
+	}
+	return l.CheckTaskSize(len(task.Spec) + len(task.State))
+}
+
+// CheckTaskSize refuses a task of too many bytes. ErrTooLarge.
+func (l Limits) CheckTaskSize(size int) error {
+	if size > l.TaskBytes {
+		return fmt.Errorf("a task of %d bytes, and %d are allowed: %w", size, l.TaskBytes, ErrTooLarge)
+	}
+	return nil
 }

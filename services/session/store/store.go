@@ -12,6 +12,7 @@ type Store interface {
 	Leases
 	Sessions
 	Events
+	Tasks
 	// Ready tells whether the store can be reached.
 	Ready(ctx context.Context) error
 }
@@ -85,4 +86,24 @@ type Events interface {
 	// stream that is new since looks like the return of it. So read a stream whose first number is known after
 	// the number before that one, not after 0. A stream that never had an event is empty.
 	Read(ctx context.Context, id, stream string, after uint64, limit int) (Page, error)
+}
+
+// Tasks are records of calls that go on behind their answer, each with an owner as a session has. A task is gone when
+// the time that it was given at its making is over, whatever happens to it before, and no longer counts.
+type Tasks interface {
+	// CreateTask makes a task that node owns, at epoch 1. Once it returns, every node finds the task. ErrExists,
+	// ErrLimit (as a TaskLimitError) beyond the principal's or the total number of tasks, ErrTooLarge, ErrInvalid.
+	CreateTask(ctx context.Context, node string, task Task, ttl time.Duration) error
+	// GetTask is one task and its owner. ErrNotFound.
+	GetTask(ctx context.Context, id string) (HeldTask, error)
+	// SaveTask replaces the task's state. ErrFenced, ErrNotFound, ErrTooLarge.
+	SaveTask(ctx context.Context, id, node string, epoch uint64, state []byte) error
+	// ClaimTask makes node the owner and gives the new epoch, as Claim does of a session. ErrNotFound; ErrOwned
+	// (as an OwnedError with the present owner).
+	ClaimTask(ctx context.Context, id, node string, seen uint64) (epoch uint64, err error)
+	// ReleaseTask gives the task up for another node to claim. Releasing twice is no error. ErrFenced, ErrNotFound.
+	ReleaseTask(ctx context.Context, id, node string, epoch uint64) error
+	// DeleteTask ends the task's record, and its count. ErrFenced, ErrNotFound; with Redis also the latter when an
+	// earlier try, whose answer was lost, did it.
+	DeleteTask(ctx context.Context, id, node string, epoch uint64) error
 }

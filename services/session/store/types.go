@@ -84,3 +84,21 @@ type Page struct {
 	// Closed: the stream is closed and these are its last events.
 	Closed bool
 }
+
+// Task is what is kept of a task.
+type Task struct {
+	// ID is a UUID.
+	ID string
+	// Principal is whom the task belongs to.
+	Principal string
+	// Spec means something to the owner alone, and stays as it was created.
+	Spec []byte
+	// State means something to the owner alone.
+	State []byte
+}
+
+// HeldTask is a task with its owner.
+type HeldTask struct {
+	Task
+	Owner Owner
+}

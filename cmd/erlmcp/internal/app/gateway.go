@@ -51,6 +51,7 @@ func (p *process) wireGateway(context.Context) error {
 	e := engine.New(engine.Config{
 		Catalog: p.follower, Servers: servers, Owners: directory, Sealer: p.keys,
 		Meter: meter{p.metrics, recorder}, Limiter: limiter, Draining: p.draining, Version: build.Version, Log: p.log,
+		SlowTasks: p.cfg.Tasks.PromoteAfter > 0,
 	})
 	p.onCatalog = append(p.onCatalog, servers.CatalogChanged, e.CatalogChanged)
 

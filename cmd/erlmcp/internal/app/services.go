@@ -184,6 +184,7 @@ func (p *process) redisClient() (redis.UniversalClient, error) {
 func (p *process) wireSession(context.Context) error {
 	limits := store.Limits{
 		IdleTTL: p.cfg.Limits.SessionIdle, PrincipalSessions: p.cfg.Limits.SessionsPerPrincipal, Sessions: 20 * p.cfg.Limits.Sessions,
+		Tasks: p.cfg.Tasks.Total, PrincipalTasks: p.cfg.Tasks.PerPrincipal, TaskBytes: int(p.cfg.Tasks.MaxSize),
 	}
 	var held store.Store = memory.New(limits)
 	if p.cfg.Redis.Set {
@@ -201,6 +202,7 @@ func (p *process) wireSession(context.Context) error {
 	sessions := owner.New(owner.Config{
 		Node: node, Store: held, Catalog: p.follower, Opener: opener, ListChanged: p.refresher(),
 		IdleTime: p.cfg.Limits.SessionIdle, MaxSessions: p.cfg.Limits.Sessions, Log: p.log,
+		PromoteAfter: p.cfg.Tasks.PromoteAfter, KeepTasks: p.cfg.Tasks.Keep,
 		Created: p.metrics.SessionCreated, Ended: p.metrics.SessionClosed,
 	})
 	p.onCatalog = append(p.onCatalog, shared.CatalogChanged, sessions.CatalogChanged)

@@ -27,6 +27,7 @@ type Store struct {
 	ids ordered
 	// principals counts sessions; those with none are absent.
 	principals map[string]int
+	tasks      tasks
 }
 
 var _ store.Store = (*Store)(nil)
@@ -39,6 +40,7 @@ func New(limits store.Limits) *Store {
 		sessions:   make(map[string]*session),
 		idle:       list.New(),
 		principals: make(map[string]int),
+		tasks:      newTasks(),
 	}
 }
 
@@ -65,6 +67,7 @@ func (s *Store) lock() (now time.Time) {
 		}
 		s.drop(oldest)
 	}
+	s.tasks.sweep(now)
 	for name, l := range s.leases { // a cluster in one process has one node
 		if !now.Before(l.until) {
 			delete(s.leases, name)
@@ -104,8 +107,12 @@ func (s *Store) fenced(id, node string, epoch uint64) (*session, error) {
 
 // owner is a session's owner now. The caller holds the lock.
 func (s *Store) owner(of *session) store.Owner {
-	owner := store.Owner{Node: of.node, Epoch: of.epoch, Released: of.released}
-	if l, ok := s.leases[of.node]; ok {
+	return s.present(store.Owner{Node: of.node, Epoch: of.epoch, Released: of.released})
+}
+
+// present fills in what the node's lease says of an owner. The caller holds the lock.
+func (s *Store) present(owner store.Owner) store.Owner {
+	if l, ok := s.leases[owner.Node]; ok {
 		owner.Address, owner.Alive = l.node.Address, true
 	}
 	return owner

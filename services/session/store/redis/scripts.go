@@ -40,6 +40,15 @@ var (
 	//go:embed lua/list.lua
 	listSource string
 
+	//go:embed lua/task_reserve.lua
+	taskReserveSource string
+	//go:embed lua/task_create.lua
+	taskCreateSource string
+	//go:embed lua/task_save.lua
+	taskSaveSource string
+	//go:embed lua/task_claim.lua
+	taskClaimSource string
+
 	//go:embed lua/join.lua
 	joinSource string
 	//go:embed lua/beat.lua
@@ -65,6 +74,11 @@ var (
 	keepScript    = redisx.NewScript("keep", sharedSource, keepSource)
 	dropScript    = redisx.NewScript("drop", sharedSource, dropSource)
 	listScript    = redisx.NewScript("list", sharedSource, listSource)
+
+	taskReserveScript = redisx.NewScript("task_reserve", sharedSource, taskReserveSource)
+	taskCreateScript  = redisx.NewScript("task_create", sharedSource, taskCreateSource)
+	taskSaveScript    = redisx.NewScript("task_save", sharedSource, taskSaveSource)
+	taskClaimScript   = redisx.NewScript("task_claim", sharedSource, taskClaimSource)
 
 	joinScript  = redisx.NewScript("join", sharedSource, joinSource)
 	beatScript  = redisx.NewScript("beat", sharedSource, beatSource)

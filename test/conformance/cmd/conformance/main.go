@@ -2,6 +2,7 @@
 //
 //	conformance -erlmcp .build/bin/erlmcp             erlmcp up, with the fixtures as its upstream server
 //	conformance -erlmcp .build/bin/erlmcp -cluster    its roles as processes, two gateways taking turns
+//	conformance -erlmcp .build/bin/erlmcp -promote    tasks made of slow calls, in place of the fixtures' own
 //	conformance -direct                               the fixtures alone
 //	conformance -url http://127.0.0.1:8081/mcp        whatever is there
 //
@@ -27,7 +28,7 @@ import (
 
 type options struct {
 	url, erlmcp, era, build, set string
-	cluster, direct              bool
+	cluster, direct, promote     bool
 }
 
 func main() {
@@ -37,6 +38,7 @@ func main() {
 	flag.BoolVar(&o.cluster, "cluster", false, "start erlmcp as a cluster with two gateways and two session owners, on Redis and Postgres")
 	flag.BoolVar(&o.direct, "direct", false, "test the fixtures without anything in front")
 	flag.StringVar(&o.era, "era", "dual", "revisions that the fixtures serve: dual, modern, legacy or stateless")
+	flag.BoolVar(&o.promote, "promote", false, "leave the tasks extension out of the fixtures, so that erlmcp makes tasks of their slow calls")
 	flag.StringVar(&o.build, "build", ".build/conformance", "directory for the installed suite, programs, logs and results")
 	flag.StringVar(&o.set, "set", "", "run only the scenario sets whose name contains this")
 	flag.Parse()
@@ -122,7 +124,11 @@ func start(ctx context.Context, o options) (url string, end func() error, err er
 	}
 	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	upstream, err := cluster.Fixtures(starting, binary, o.era, filepath.Join(logs, "fixtures"))
+	var args []string
+	if o.promote {
+		args = append(args, "-no-tasks")
+	}
+	upstream, err := cluster.Fixtures(starting, binary, o.era, filepath.Join(logs, "fixtures"), args...)
 	if err != nil {
 		return "", nil, err
 	}
@@ -149,6 +155,7 @@ func startErlmcp(ctx context.Context, o options, upstream, logs string) (url str
 	erlmcp := cluster.Erlmcp{
 		Binary: program,
 		Dir:    logs,
+		Env:    o.env(),
 		Config: "servers:\n  - name: fixtures\n    url: " + upstream + "\n    prefix: \"\"\n",
 	}
 	if o.cluster {
@@ -163,6 +170,14 @@ func startErlmcp(ctx context.Context, o options, upstream, logs string) (url str
 		return "", nil, err
 	}
 	return node.URL(""), node.Stop, nil
+}
+
+// env are the settings of the processes that differ from their defaults.
+func (o options) env() []string {
+	if o.promote {
+		return []string{"ERLMCP_TASKS_PROMOTE_AFTER=100ms"}
+	}
+	return nil
 }
 
 // stopped ends something and gives it time to.

@@ -1,5 +1,5 @@
--- Ends a session.
--- KEYS  record, log, marks, trimmed of one session
+-- Ends a session or a task.
+-- KEYS  record, log, marks, trimmed of one session; or a task
 -- ARGV  node, epoch
 -- Reply {"ok", principal}, {"notfound"} or {"fenced"}.
 local no = refused(KEYS[1], ARGV[1], ARGV[2])

@@ -1,5 +1,5 @@
--- Takes a session out of the directory. See reserve.lua for the keys.
--- KEYS  ids, expiry, the principal's sessions
+-- Takes a session or a task out of the directory. See reserve.lua and task_reserve.lua for the keys.
+-- KEYS  ids, expiry, the principal's sessions; or tasks, the principal's tasks
 -- ARGV  id
 -- Reply {"ok"}.
 for _, key in ipairs(KEYS) do

@@ -1,5 +1,5 @@
--- Gives a session up for others to claim.
--- KEYS  record
+-- Gives a session or a task up for others to claim.
+-- KEYS  record, or a task
 -- ARGV  node, epoch
 -- Reply {"ok"}, {"notfound"} or {"fenced"}. A second run is "ok".
 local owner = redis.call('HMGET', KEYS[1], 'node', 'epoch')
