@@ -28,6 +28,9 @@ const purposeTask = "erlmcp task v1"
 // taskTime is how long a request about a task may take.
 const taskTime = 30 * time.Second
 
+// taskAttempt is how long one owner may take for it.
+const taskAttempt = 5 * time.Second
+
 // maxServerTask is how long a server's own task id may be, in bytes: ours holds it, and travels in a header.
 const maxServerTask = 1 << 10
 
@@ -185,6 +188,8 @@ func (e *Engine) ownedTask(ctx context.Context, c Client, m *jsonrpc.Message, to
 		return success(m.ID, jsonrpc.With(state, jsonrpc.String(mcp.ResultComplete), "resultType"))
 	}
 	err := e.atTaskOwner(ctx, principal, h, func(owner sessionv1.TaskServiceClient) error {
+		ctx, cancel := context.WithTimeout(ctx, taskAttempt)
+		defer cancel()
 		if m.Method == mcp.MethodTasksCancel {
 			_, err := owner.CancelTask(ctx, &sessionv1.CancelTaskRequest{Principal: principal, TaskId: h.ID})
 			return err
@@ -206,14 +211,20 @@ func (e *Engine) taskState(ctx context.Context, principal *sessionv1.Principal, 
 	if err != nil {
 		return nil, "", err
 	}
-	response, err := anyone.GetTask(ctx, &sessionv1.GetTaskRequest{Principal: principal, TaskId: id})
-	return response.GetTask(), response.GetAddress(), err
+	for attempt := 0; ; attempt++ { // one that hangs must not hide the others
+		once, cancel := context.WithTimeout(ctx, taskAttempt)
+		response, err := anyone.GetTask(once, &sessionv1.GetTaskRequest{Principal: principal, TaskId: id})
+		cancel()
+		if ctx.Err() != nil || status.Code(err) != codes.DeadlineExceeded && status.Code(err) != codes.Unavailable || attempt == maxMoves {
+			return response.GetTask(), response.GetAddress(), err
+		}
+	}
 }
 
 // maxMoves is how often a task is followed to another owner in one request.
 const maxMoves = 3
 
-// atTaskOwner does something at the owner of a task of the session service, which it first looks for where the task
+// atTaskOwner does something, which may be done twice, at the owner of a task of the session service, which it first looks for where the task
 // began. With a task that has ended nothing is done.
 func (e *Engine) atTaskOwner(ctx context.Context, principal *sessionv1.Principal, h taskHandle, do func(sessionv1.TaskServiceClient) error) error {
 	address := h.Address
@@ -222,8 +233,12 @@ func (e *Engine) atTaskOwner(ctx context.Context, principal *sessionv1.Principal
 		if err == nil {
 			err = do(owner)
 		}
-		moved := status.Code(err) == codes.FailedPrecondition || status.Code(err) == codes.Unavailable
-		if !moved || attempt == maxMoves {
+		switch status.Code(err) {
+		case codes.FailedPrecondition, codes.Unavailable, codes.DeadlineExceeded:
+		default:
+			return err
+		}
+		if ctx.Err() != nil || attempt == maxMoves {
 			return err
 		}
 		if _, address, err = e.taskState(ctx, principal, h.ID); err != nil || address == "" {

@@ -114,12 +114,17 @@ func (e *Engine) followTasks(ctx context.Context, c Client, params json.RawMessa
 	return honoured
 }
 
+// watchTime is how long a task is watched at an owner before it is looked for anew: the owner may hang.
+const watchTime = 30 * time.Second
+
 // followOwnedTask watches a task of the session service until it has ended, at whichever owner it is.
 func (e *Engine) followOwnedTask(ctx context.Context, c Client, h taskHandle, token string, to *taskNews) {
 	principal := &sessionv1.Principal{Id: c.Principal.ID}
 	wait := 100 * time.Millisecond
 	for ctx.Err() == nil {
 		err := e.atTaskOwner(ctx, principal, h, func(owner sessionv1.TaskServiceClient) error {
+			ctx, cancel := context.WithTimeout(ctx, watchTime)
+			defer cancel()
 			stream, err := owner.WatchTask(ctx, &sessionv1.WatchTaskRequest{Principal: principal, TaskId: h.ID})
 			for err == nil {
 				var response *sessionv1.WatchTaskResponse

@@ -1,0 +1,248 @@
+package system
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"erlmcp.dev/test/cluster"
+)
+
+// taskServers declares servers with tasks of their own, and servers whose slow calls become tasks of erlmcp.
+func taskServers(t *testing.T) string {
+	t.Helper()
+	text := "servers:\n" +
+		"  - {name: own-program, command: [\"" + fixtures + "\", -stdio]}\n" +
+		"  - {name: program, command: [\"" + fixtures + "\", -stdio, -no-tasks]}\n" +
+		"  - {name: own, url: \"" + cluster.RunFixtures(t, fixtures, "dual").URL + "\"}\n"
+	for _, era := range []string{"modern", "legacy"} {
+		text += "  - {name: " + era + ", url: \"" + cluster.RunFixtures(t, fixtures, era, "-no-tasks").URL + "\"}\n"
+	}
+	return text
+}
+
+var promoteSoon = []string{"ERLMCP_TASKS_PROMOTE_AFTER=100ms"}
+
+func twoGateways(c *cluster.Cluster, view string) []string {
+	return []string{c.Gateways[0].URL(view), c.Gateways[1].URL(view)}
+}
+
+// A call goes on as a task, at whichever kind of server and gateway, and its client gets the outcome, answers
+// questions, cancels it and is told of changes.
+func TestCallsGoOnAsTasks(t *testing.T) {
+	config := taskServers(t)
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Config: config, Env: promoteSoon})
+	many := cluster.RunCluster(t, cluster.Erlmcp{Binary: erlmcp, Config: config, Env: promoteSoon}, cluster.Layout{})
+	for _, p := range []struct {
+		place
+		urls func(view string) []string
+	}{
+		{place{"up", up.URL, cluster.Address(up.Ports.API)}, func(view string) []string { return []string{up.URL(view)} }},
+		{place{"cluster", many.URL, cluster.Address(many.Gateways[0].Ports.API)}, func(view string) []string { return twoGateways(many, view) }},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			awaitServers(t, p.place, 5)
+			for _, view := range []string{"own", "own-program", "modern", "legacy", "program"} {
+				t.Run(view, func(t *testing.T) {
+					t.Parallel()
+					taskPromises(t, &taskClient{urls: p.urls(view)})
+				})
+			}
+		})
+	}
+}
+
+func taskPromises(t *testing.T, c *taskClient) {
+	t.Run("its outcome", func(t *testing.T) {
+		if result := c.call(t, "greet", object{"name": "Ada"}); result["resultType"] != "complete" || textOf(result) != "Hello, Ada!" {
+			t.Errorf("a quick call gave %v", result)
+		}
+		id := c.start(t, "slow_compute", object{"seconds": 0.5, "label": "a < b"})
+		c.get(t, id)
+		task := c.await(t, id, "completed", "failed", "cancelled")
+		if textOf(task["result"]) != "Computed a < b." {
+			t.Errorf("got %v", task)
+		}
+		task = c.await(t, c.start(t, "failing_job", nil), "completed", "failed", "cancelled")
+		if result, _ := task["result"].(object); task["status"] != "completed" || result["isError"] != true {
+			t.Errorf("a tool's failure gave %v", task)
+		}
+		if _, err := c.ask(t.Context(), "tasks/cancel", object{"taskId": id}); err != nil {
+			t.Errorf("cancelling what has ended: %v", err)
+		}
+	})
+	t.Run("its questions", func(t *testing.T) {
+		id := c.start(t, "confirm_delete", object{"filename": "x.txt"})
+		task := c.await(t, id, "input_required")
+		keys := keysOf(task)
+		if len(keys) != 1 {
+			t.Fatalf("got %v", task)
+		}
+		c.update(t, id, object{"nobody-asked": object{"action": "accept"}})
+		if still := keysOf(c.get(t, id)); !slices.Equal(still, keys) {
+			t.Errorf("after an answer to nothing: %v", still)
+		}
+		c.update(t, id, object{keys[0]: object{"action": "accept", "content": object{"confirm": true}}})
+		if task = c.await(t, id, "completed", "failed", "cancelled"); textOf(task["result"]) != "Asked about x.txt: accept." {
+			t.Errorf("got %v", task)
+		}
+	})
+	t.Run("its cancelling", func(t *testing.T) {
+		id := c.start(t, "slow_compute", object{"seconds": 60})
+		if result, err := c.ask(t.Context(), "tasks/cancel", object{"taskId": id}); err != nil || result["resultType"] != "complete" {
+			t.Fatalf("tasks/cancel: %v, %v", result, err)
+		}
+		c.await(t, id, "cancelled")
+	})
+	t.Run("its news", func(t *testing.T) {
+		id := c.start(t, "confirm_delete", object{"filename": "y.txt"})
+		heard := c.listen(t, id, "no task of ours")
+		first := <-heard
+		if params, _ := first["params"].(object); fmt.Sprint(params["notifications"]) != fmt.Sprint(object{"taskIds": []any{id}}) {
+			t.Fatalf("the acknowledgement says %v", first)
+		}
+		for m := range heard {
+			task, _ := m["params"].(object)
+			meta, _ := task["_meta"].(object)
+			if m["method"] != "notifications/tasks" || task["taskId"] != id || meta["io.modelcontextprotocol/subscriptionId"] != 7.0 {
+				t.Fatalf("heard %v", m)
+			}
+			for _, key := range keysOf(task) {
+				c.update(t, id, object{key: object{"action": "decline"}})
+			}
+			if task["status"] == "completed" {
+				if textOf(task["result"]) != "Asked about y.txt: decline." {
+					t.Errorf("heard %v", task)
+				}
+				return
+			}
+		}
+	})
+	t.Run("what is refused", func(t *testing.T) {
+		id := c.start(t, "slow_compute", object{"seconds": 0.3})
+		plain := &taskClient{urls: c.urls, plain: true}
+		for _, method := range []string{"tasks/get", "tasks/update", "tasks/cancel"} {
+			c.refused(t, -32602, method, object{"taskId": "none", "inputResponses": object{}})
+			c.refused(t, -32602, method, object{"taskId": id[:len(id)-2] + "xx", "inputResponses": object{}})
+			plain.refused(t, -32021, method, object{"taskId": id, "inputResponses": object{}})
+		}
+		c.refused(t, -32602, "tasks/update", object{"taskId": id})
+		plain.refused(t, -32021, "subscriptions/listen", object{"notifications": object{"taskIds": []string{id}}})
+		for _, method := range []string{"tasks/list", "tasks/result"} {
+			if _, err := c.ask(t.Context(), method, object{"taskId": id}); err == nil || err.(*rpcError).Code != -32601 {
+				t.Errorf("%s: %v", method, err)
+			}
+		}
+		if result := plain.call(t, "slow_compute", object{"seconds": 0.3, "label": "z"}); textOf(result) != "Computed z." {
+			t.Errorf("who takes no tasks gets %v", result)
+		}
+	})
+}
+
+// When its owner dies, a call that repeats nothing is carried out again, and any other task says that its outcome is
+// unknown. None stays as it is for ever.
+func TestTasksOutliveTheirOwner(t *testing.T) {
+	config := "servers:\n"
+	views := []string{"one", "two", "three", "four"} // so that both owners have some
+	for i, view := range views {
+		config += "  - {name: " + view + ", url: \"" + cluster.RunFixtures(t, fixtures, []string{"modern", "legacy"}[i%2], "-no-tasks").URL + "\"}\n"
+	}
+	many := cluster.RunCluster(t, cluster.Erlmcp{Binary: erlmcp, Config: config, Env: promoteSoon}, cluster.Layout{})
+	awaitServers(t, place{rest: cluster.Address(many.Gateways[0].Ports.API)}, len(views))
+	type started struct {
+		client         *taskClient
+		again, waiting string
+	}
+	var all []started
+	for _, view := range views {
+		c := &taskClient{urls: twoGateways(many, view)}
+		s := started{c, c.start(t, "slow_compute", object{"seconds": 4, "label": view}), c.start(t, "confirm_delete", object{"filename": view})}
+		c.await(t, s.waiting, "input_required")
+		all = append(all, s)
+	}
+	many.Sessions[0].Kill()
+	for _, s := range all {
+		if task := s.client.await(t, s.again, "completed", "failed", "cancelled"); !strings.HasPrefix(textOf(task["result"]), "Computed") {
+			t.Errorf("a call that repeats nothing ended as %v", task)
+		}
+		// The dead one's lease has run out by now.
+		task := s.client.get(t, s.waiting)
+		if task["status"] == "failed" {
+			unknownOutcome(t, task)
+			continue
+		}
+		s.client.update(t, s.waiting, object{keysOf(task)[0]: object{"action": "accept", "content": object{"confirm": true}}})
+		s.client.await(t, s.waiting, "completed")
+	}
+	if err := many.Sessions[0].Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// An owner that comes back under its own name knows nothing of its tasks.
+	c := all[0].client
+	var waiting []string
+	for range 4 {
+		id := c.start(t, "confirm_delete", object{"filename": "z"})
+		c.await(t, id, "input_required")
+		waiting = append(waiting, id)
+	}
+	for _, owner := range many.Sessions {
+		owner.Kill()
+	}
+	for _, owner := range many.Sessions {
+		if err := owner.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range waiting {
+		unknownOutcome(t, c.await(t, id, "failed"))
+	}
+}
+
+func unknownOutcome(t *testing.T, task object) {
+	t.Helper()
+	failure, _ := task["error"].(object)
+	data, _ := failure["data"].(object)
+	if failure["code"] != -32603.0 || data["dev.erlmcp/outcome"] != "unknown" || task["statusMessage"] == nil || task["result"] != nil || task["inputRequests"] != nil {
+		t.Errorf("got %v", task)
+	}
+}
+
+// An owner that hangs is replaced, and what it does when it wakes up changes nothing.
+func TestAFrozenOwnersTasksAreAdopted(t *testing.T) {
+	config := "servers:\n  - {name: plain, url: \"" + cluster.RunFixtures(t, fixtures, "modern", "-no-tasks").URL + "\"}\n"
+	many := cluster.RunCluster(t, cluster.Erlmcp{Binary: erlmcp, Config: config, Env: promoteSoon}, cluster.Layout{})
+	awaitServers(t, place{rest: cluster.Address(many.Gateways[0].Ports.API)}, 1)
+	c := &taskClient{urls: twoGateways(many, "plain")}
+	var ids []string
+	for range 4 {
+		id := c.start(t, "confirm_delete", object{"filename": "x"})
+		c.await(t, id, "input_required")
+		ids = append(ids, id)
+	}
+	frozen := many.Sessions[0]
+	frozen.Pause()
+	lost := map[string]bool{}
+	for _, id := range ids {
+		c.await(t, id, "input_required", "failed")
+	}
+	deadline := time.Now().Add(15 * time.Second)
+	for len(lost) < len(ids) && time.Now().Before(deadline) {
+		for _, id := range ids {
+			if c.await(t, id, "input_required", "failed")["status"] == "failed" {
+				lost[id] = true
+			}
+		}
+	}
+	frozen.Resume()
+	for _, id := range ids {
+		task := c.get(t, id)
+		if lost[id] {
+			unknownOutcome(t, task)
+			continue
+		}
+		c.update(t, id, object{keysOf(task)[0]: object{"action": "accept", "content": object{"confirm": true}}})
+		c.await(t, id, "completed")
+	}
+}
