@@ -29,7 +29,7 @@ const purposeTask = "erlmcp task v1"
 const taskTime = 30 * time.Second
 
 // taskAttempt is how long one owner may take for it.
-const taskAttempt = 5 * time.Second
+const taskAttempt = 3 * time.Second
 
 // maxServerTask is how long a server's own task id may be, in bytes: ours holds it, and travels in a header.
 const maxServerTask = 1 << 10
