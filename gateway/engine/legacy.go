@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -210,6 +211,9 @@ func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, m
 			return failure(m.ID, http.StatusOK, r.err)
 		}
 		measured.Server, measured.Name = to.server.GetServer().GetName(), to.name()
+		if jsonrpc.Get(to.params, "task") != nil { // tasks of 2025-11-25, which are not offered: to be ignored
+			to.params = jsonrpc.Without(to.params, "task")
+		}
 		if s.direct(to.server, m.Method) {
 			return s.callDirect(ctx, m, to, out, measured)
 		}
@@ -218,7 +222,11 @@ func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, m
 		return failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session is initialized already"))
 	}
 	measured.Failed = true
-	return failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "Method not found: %s", m.Method))
+	why := ""
+	if strings.HasPrefix(m.Method, "tasks/") {
+		why = "; tasks are for clients of revision 2026-07-28, and a call of an older one is carried to its end"
+	}
+	return failure(m.ID, http.StatusOK, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "Method not found: %s%s", m.Method, why))
 }
 
 // send has the session's owner carry out a request and passes on what comes.

@@ -9,7 +9,6 @@ import (
 
 	"erlmcp.dev/services/session/store"
 	"erlmcp.dev/services/session/tasks"
-	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/upstream"
@@ -99,11 +98,7 @@ func (r *relayed) promote(ctx context.Context, req Relayed) (outcome Outcome, ok
 // repeatable reports whether a tool's call may be carried out again by the tool's annotations.
 func (o *Owner) repeatable(server string, params json.RawMessage) bool {
 	name, _ := jsonrpc.GetString(params, "name")
-	view, ok := o.config.Catalog.Current().View(server)
-	if !ok {
-		return false
-	}
-	tool := view.Find(catalog.Tools, name)
+	tool := o.tool(server, name)
 	if tool == nil {
 		return false
 	}

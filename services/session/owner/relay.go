@@ -192,15 +192,17 @@ func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method 
 			return upstream.Reply{}, err
 		}
 		request := upstream.Request{Method: method, Params: params}
-		if end.Modern {
-			request.Headers = r.guest.guests.owner.mirrored(r.guest.key.server, method, params)
+		var reply upstream.Reply
+		if o := r.guest.guests.owner; end.Modern {
+			request.Headers = o.mirrored(r.guest.key.server, method, params)
+			reply, err = end.Call(ctx, request, r)
 		} else {
 			request.Params = era.RequestToLegacy(params)
 			if r.level != "" && end.Logging {
 				r.guest.logEverything(ctx, end)
 			}
+			reply, err = o.callLegacy(ctx, end, r.guest.key.server, request, r)
 		}
-		reply, err := end.Call(ctx, request, r)
 		if err == nil {
 			if !end.Modern && reply.Error == nil {
 				reply.Result = era.ResultToModern(method, reply.Result, nil)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
-	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/era"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -182,7 +181,7 @@ func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogS
 		if end.Modern {
 			reply, err = s.callModern(ctx, end, c.server, from, method, params)
 		} else {
-			reply, err = end.Call(ctx, upstream.Request{Method: method, Params: params}, from)
+			reply, err = s.owner.callLegacy(ctx, end, c.server, upstream.Request{Method: method, Params: params}, from)
 		}
 		if err == nil {
 			return reply, nil
@@ -211,7 +210,9 @@ func (s *session) callModern(ctx context.Context, end End, server string, from h
 	s.mu.Lock()
 	level := s.level
 	s.mu.Unlock()
-	params = era.RequestToModern(params, era.Client{Capabilities: s.client.Load().Capabilities, Info: s.client.Load().Info, LogLevel: level})
+	// Whatever the client says of tasks: the owner can take them.
+	capabilities := jsonrpc.With(s.client.Load().Capabilities, json.RawMessage("{}"), "extensions", mcp.ExtensionTasks)
+	params = era.RequestToModern(params, era.Client{Capabilities: capabilities, Info: s.client.Load().Info, LogLevel: level})
 	headers := s.owner.mirrored(server, method, params)
 	for range maxRounds {
 		reply, err := end.Call(ctx, upstream.Request{Method: method, Params: params, Headers: headers}, from)
@@ -221,6 +222,13 @@ func (s *session) callModern(ctx context.Context, end End, server string, from h
 		if reply.Error != nil {
 			reply.Error = era.ErrorToLegacy(method, reply.Error)
 			return reply, nil
+		}
+		if era.TaskCreated(reply.Result) {
+			reply, err = s.followTask(ctx, end, server, reply.Result, jsonrpc.Get(params, "_meta"), from)
+			if reply.Error != nil {
+				reply.Error = era.ErrorToLegacy(method, reply.Error)
+			}
+			return reply, err
 		}
 		if !era.InputRequired(reply.Result) {
 			return reply, nil
@@ -243,11 +251,10 @@ func (s *session) callModern(ctx context.Context, end End, server string, from h
 // clients don't know them and they don't travel with a request to an owner.
 func (o *Owner) mirrored(server, method string, params json.RawMessage) http.Header {
 	name, ok := jsonrpc.GetString(params, "name")
-	view, known := o.config.Catalog.Current().View(server)
-	if method != mcp.MethodToolsCall || !ok || !known {
+	if method != mcp.MethodToolsCall || !ok {
 		return nil
 	}
-	tool := view.Find(catalog.Tools, name)
+	tool := o.tool(server, name)
 	if tool == nil || len(tool.HeaderParams()) == 0 {
 		return nil
 	}
