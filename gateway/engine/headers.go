@@ -12,19 +12,6 @@ import (
 	"erlmcp.dev/shared/mcp"
 )
 
-// namedBy is the member of params that a method's Mcp-Name header repeats.
-func namedBy(method string) string {
-	switch method {
-	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
-		return "name"
-	case mcp.MethodResourcesRead:
-		return "uri"
-	case mcp.MethodTasksGet, mcp.MethodTasksUpdate, mcp.MethodTasksCancel:
-		return "taskId"
-	}
-	return ""
-}
-
 // checkHeaders compares Mcp-Method and Mcp-Name with the body (specification 2026-07-28, streamable-http).
 func checkHeaders(m *jsonrpc.Message, header http.Header) *refusal {
 	if header == nil {
@@ -37,7 +24,7 @@ func checkHeaders(m *jsonrpc.Message, header http.Header) *refusal {
 	if method != m.Method {
 		return mismatch("the header Mcp-Method differs from the body's method")
 	}
-	member := namedBy(m.Method)
+	member := mcp.NamedBy(m.Method)
 	if member == "" {
 		return nil
 	}

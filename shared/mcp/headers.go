@@ -7,6 +7,19 @@ import (
 	"erlmcp.dev/shared/jsonrpc"
 )
 
+// NamedBy is the member of params that a method's Mcp-Name header repeats; empty where it has no such header.
+func NamedBy(method string) string {
+	switch method {
+	case MethodToolsCall, MethodPromptsGet:
+		return "name"
+	case MethodResourcesRead:
+		return "uri"
+	case MethodTasksGet, MethodTasksUpdate, MethodTasksCancel:
+		return "taskId"
+	}
+	return ""
+}
+
 // HeaderParam is an argument of a tool that modern clients mirror in an HTTP header, as its input schema's
 // x-mcp-header annotation says (specification 2026-07-28, streamable-http).
 type HeaderParam struct {

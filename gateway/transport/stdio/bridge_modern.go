@@ -74,11 +74,10 @@ func (l *link) postModern(ctx context.Context, m *jsonrpc.Message, data []byte) 
 	version, _ := jsonrpc.GetString(m.Params, "_meta", mcp.MetaVersion)
 	r.Header[mcp.HeaderVersion] = []string{version}
 	r.Header[mcp.HeaderMethod] = []string{m.Method}
-	switch m.Method {
-	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
-		setName(r.Header, m.Params, "name")
-	case mcp.MethodResourcesRead:
-		setName(r.Header, m.Params, "uri")
+	if member := mcp.NamedBy(m.Method); member != "" {
+		if name, ok := jsonrpc.GetString(m.Params, member); ok {
+			r.Header[mcp.HeaderName] = []string{mcp.EncodeHeader(name)}
+		}
 	}
 	if m.Method == mcp.MethodToolsCall {
 		l.params.set(r.Header, m)
@@ -96,12 +95,6 @@ func (l *link) postModern(ctx context.Context, m *jsonrpc.Message, data []byte) 
 		return l.unreachable(m.ID, err)
 	}
 	return answer
-}
-
-func setName(h http.Header, params json.RawMessage, member string) {
-	if name, ok := jsonrpc.GetString(params, member); ok {
-		h[mcp.HeaderName] = []string{mcp.EncodeHeader(name)}
-	}
 }
 
 // listTools asks what arguments are repeated in headers.

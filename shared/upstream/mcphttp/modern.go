@@ -56,7 +56,7 @@ func (m *Modern) Call(ctx context.Context, req upstream.Request, from upstream.L
 		fields[1] = version
 		header[mcp.HeaderVersion] = fields[1:2:2]
 	}
-	if member := nameMember(req.Method); member != "" {
+	if member := mcp.NamedBy(req.Method); member != "" {
 		if name, ok := jsonrpc.GetString(req.Params, member); ok {
 			fields[2] = mcp.EncodeHeader(name)
 			header[mcp.HeaderName] = fields[2:3:3]

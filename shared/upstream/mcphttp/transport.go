@@ -240,16 +240,3 @@ func kind(response *http.Response) string {
 func statusError(response *http.Response) error {
 	return &upstream.StatusError{Status: response.StatusCode, WWWAuthenticate: response.Header.Get("Www-Authenticate")}
 }
-
-// nameMember is the member of params that Mcp-Name mirrors.
-func nameMember(method string) string {
-	switch method {
-	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
-		return "name"
-	case mcp.MethodResourcesRead:
-		return "uri"
-	case mcp.MethodTasksGet, mcp.MethodTasksUpdate, mcp.MethodTasksCancel:
-		return "taskId"
-	}
-	return ""
-}
