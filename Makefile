@@ -123,6 +123,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 conformance: build ## Run the official conformance suite, against one process and against a cluster (needs npm)
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -build .build/conformance
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -cluster -build .build/conformance-cluster
+	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -promote -set "required 2026-07-28" -build .build/conformance
 
 .PHONY: bench
 bench: build ## Measure calls and lists direct, through a plain proxy and through erlmcp (ARGS="-clients 16 -rounds 4")

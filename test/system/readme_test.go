@@ -1,6 +1,10 @@
 package system
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,10 +18,10 @@ import (
 	"erlmcp.dev/test/cluster"
 )
 
-// blocks are the README's fenced blocks.
-func blocks(t *testing.T) []string {
+// blocks are a document's fenced blocks.
+func blocks(t *testing.T, document string) []string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../" + document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,17 +32,17 @@ func blocks(t *testing.T) []string {
 	return found
 }
 
-// block is the README's only block that holds a text.
-func block(t *testing.T, holding string) string {
+// block is a document's only block that holds a text.
+func block(t *testing.T, document, holding string) string {
 	t.Helper()
 	var found []string
-	for _, b := range blocks(t) {
+	for _, b := range blocks(t, document) {
 		if strings.Contains(b, holding) {
 			found = append(found, b)
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("%d blocks of the README hold %q", len(found), holding)
+		t.Fatalf("%d blocks of %s hold %q", len(found), document, holding)
 	}
 	return found[0]
 }
@@ -59,19 +63,49 @@ func TestTheReadmesCommandsRun(t *testing.T) {
 	testkit.Eventually(t, func() bool {
 		return strings.Contains(run("curl -s http://127.0.0.1:8080/api/v1/tools"), "orders_GetProduct")
 	}, 20*time.Second)
-	if out := run(block(t, "Mcp-Name: orders_GetProduct")); !strings.Contains(out, "9007199254740993") {
+	if out := run(block(t, "README.md", "Mcp-Name: orders_GetProduct")); !strings.Contains(out, "9007199254740993") {
 		t.Errorf("listing and calling tools says\n%s", out)
 	}
-	admin := strings.ReplaceAll(block(t, "erlmcp servers list"), "orders.example.com:50051", "127.0.0.1:1")
+	admin := strings.ReplaceAll(block(t, "README.md", "erlmcp servers list"), "orders.example.com:50051", "127.0.0.1:1")
 	admin = regexp.MustCompile(`(?m)^grpcurl.*$`).ReplaceAllString(admin, "") // no part of erlmcp; the rpc tests reflect
 	if out := run(admin); !strings.Contains(out, "orders2") {
 		t.Errorf("registering and listing servers says\n%s", out)
 	}
 	file := filepath.Join(t.TempDir(), "erlmcp.yaml")
-	if err := os.WriteFile(file, []byte(block(t, "servers:")), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(block(t, "README.md", "servers:")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out := run("erlmcp config check --config " + strconv.Quote(file)); !strings.Contains(out, "weather") {
 		t.Errorf("the file's check says\n%s", out)
+	}
+}
+
+// So do those of docs/tasks.md.
+func TestTheTasksPagesCommandsRun(t *testing.T) {
+	started := block(t, "docs/tasks.md", "make run")
+	set := regexp.MustCompile(`--set tasks.promote_after=(\S+?)"`).FindStringSubmatch(started)
+	if set == nil {
+		t.Fatalf("%q sets nothing", started)
+	}
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Env: []string{"ERLMCP_TASKS_PROMOTE_AFTER=" + set[1]}})
+	awaitServers(t, place{rest: cluster.Address(up.Ports.API)}, 1)
+	script := strings.ReplaceAll(block(t, "docs/tasks.md", "tasks/get"), "127.0.0.1:8081", cluster.Address(up.Ports.HTTP))
+	testkit.Eventually(t, func() error { // the gateway's copy of the catalogue comes after the registry's
+		response, err := http.Get("http://" + cluster.Address(up.Ports.API) + "/api/v1/tools")
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err == nil && !strings.Contains(string(text), "orders_WatchOrder") {
+			err = fmt.Errorf("it lists %s", text)
+		}
+		return err
+	}, 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "sh", "-ec", script).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "ORDER_STATE_DELIVERED") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
