@@ -29,7 +29,7 @@ type Seen struct {
 
 // Fixtures is what the fixtures give to a client of any kind.
 var Fixtures = Seen{
-	Tools: 30, Prompts: 6, Resources: 3,
+	Tools: 37, Prompts: 6, Resources: 3,
 	Simple:   "This is a simple text response for testing.",
 	Asked:    "Alice likes blue.",
 	Sampled:  "LLM response: Paris",

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -167,8 +168,8 @@ func (c *taskClient) update(t *testing.T, id string, responses object) {
 func (c *taskClient) refused(t *testing.T, code int, method string, params object) *rpcError {
 	t.Helper()
 	result, err := c.ask(t.Context(), method, params)
-	refused, ok := err.(*rpcError)
-	if !ok || refused.Code != code || refused.Status != http.StatusBadRequest {
+	var refused *rpcError
+	if !errors.As(err, &refused) || refused.Code != code || refused.Status != http.StatusBadRequest {
 		t.Fatalf("%s %v gave %v, %v; want %d", method, params, result, err, code)
 	}
 	return refused

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 
 // jobServer is a server of revision 2025-11-25 with one tool, which can be called as a task only.
 type jobServer struct {
-	mu        sync.Mutex
 	answers   chan json.RawMessage // to its one question
 	cancelled chan struct{}
 }

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -139,7 +140,8 @@ func taskPromises(t *testing.T, c *taskClient) {
 		c.refused(t, -32602, "tasks/update", object{"taskId": id})
 		plain.refused(t, -32021, "subscriptions/listen", object{"notifications": object{"taskIds": []string{id}}})
 		for _, method := range []string{"tasks/list", "tasks/result"} {
-			if _, err := c.ask(t.Context(), method, object{"taskId": id}); err == nil || err.(*rpcError).Code != -32601 {
+			var refused *rpcError
+			if _, err := c.ask(t.Context(), method, object{"taskId": id}); !errors.As(err, &refused) || refused.Code != -32601 {
 				t.Errorf("%s: %v", method, err)
 			}
 		}

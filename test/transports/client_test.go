@@ -103,7 +103,9 @@ func (c *client) begin(method, params string) (id string, answer chan jsonrpc.Me
 	p := json.RawMessage(params)
 	if c.modern() {
 		p = jsonrpc.With(p, jsonrpc.String(c.version), "_meta", mcp.MetaVersion)
-		p = jsonrpc.With(p, json.RawMessage(capabilities), "_meta", mcp.MetaCapabilities)
+		if jsonrpc.Get(p, "_meta", mcp.MetaCapabilities) == nil {
+			p = jsonrpc.With(p, json.RawMessage(capabilities), "_meta", mcp.MetaCapabilities)
+		}
 	}
 	c.mu.Lock()
 	c.next++

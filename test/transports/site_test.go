@@ -149,7 +149,9 @@ func newSite(t testing.TB, o options) *site {
 	shared := pool.New(pool.Config{Open: s.dialer.Shared})
 	t.Cleanup(func() { _ = shared.Close() })
 	opener := &ends.Opener{Dialer: s.dialer, Pool: shared, Programs: &stdio.Runner{}}
-	s.owner = owner.New(owner.Config{Node: node, Store: held, Catalog: s.shelf, Opener: opener, IdleTime: o.idle, Log: log})
+	s.owner = owner.New(owner.Config{
+		Node: node, Store: held, Catalog: s.shelf, Opener: opener, IdleTime: o.idle, PromoteAfter: 50 * time.Millisecond, Log: log,
+	})
 	session.New(session.Config{Owner: s.owner, Store: held, Opener: opener, Node: node}).Register(s.local)
 	s.shelf.changed = append(s.shelf.changed, s.owner.CatalogChanged)
 	run(t, s.owner.Run)
@@ -180,7 +182,7 @@ func (s *site) newGateway(t testing.TB, o options) *gateway {
 	t.Cleanup(drain)
 	g := &gateway{drain: drain}
 	g.engine = engine.New(engine.Config{
-		Catalog: s.shelf, Servers: servers, Owners: directory, Sealer: s.keys, Meter: noMeter{}, Draining: draining, Version: "test", Log: s.log,
+		Catalog: s.shelf, Servers: servers, Owners: directory, Sealer: s.keys, Meter: noMeter{}, Draining: draining, Version: "test", Log: s.log, SlowTasks: true,
 	})
 	s.shelf.mu.Lock()
 	s.shelf.changed = append(s.shelf.changed, servers.CatalogChanged, g.engine.CatalogChanged)

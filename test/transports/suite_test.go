@@ -44,6 +44,7 @@ var mcpPromises = []promise{
 	{"cancels", cancels},
 	{"tells of updated resources", tellsUpdates},
 	{"tells of changed lists", tellsChanges},
+	{"takes tasks", takesTasks},
 }
 
 // grpcPromises hold for gRPC services: the order desk.
@@ -109,7 +110,7 @@ func introduces(t *testing.T, w world, c *client) {
 }
 
 func lists(t *testing.T, _ world, c *client) {
-	for method, least := range map[string]int{mcp.MethodToolsList: 30, mcp.MethodPromptsList: 6, mcp.MethodResourcesList: 3} {
+	for method, least := range map[string]int{mcp.MethodToolsList: 37, mcp.MethodPromptsList: 6, mcp.MethodResourcesList: 3} {
 		var lists map[string]json.RawMessage
 		must(t, json.Unmarshal(c.call(method, `{}`), &lists))
 		member, _, _ := strings.Cut(method, "/")
@@ -288,6 +289,45 @@ func tellsChanges(t *testing.T, w world, c *client) {
 	case m := <-answer:
 		t.Errorf("a cancelled subscription was answered: %s%s", m.Result, m.Error)
 	default:
+	}
+}
+
+// takesTasks has a slow call become a task, answers its question, and hears of its end: a task of the server's own
+// where it has the extension, else one of the owner's. A legacy client gets the answer.
+func takesTasks(t *testing.T, _ world, c *client) {
+	const name, yes, want = `"name":"confirm_delete","arguments":{"filename":"x"}`, `{"action":"accept","content":{"confirm":true}}`, "Asked about x: accept."
+	if !c.modern() {
+		c.answerWith(func(jsonrpc.Message) string { return yes })
+		if got := text(c.call(mcp.MethodToolsCall, "{"+name+"}")); got != want {
+			t.Errorf("got %q", got)
+		}
+		return
+	}
+	const meta = `"_meta":{"` + mcp.MetaCapabilities + `":{"elicitation":{},"extensions":{"` + mcp.ExtensionTasks + `":{}}}}`
+	created := c.call(mcp.MethodToolsCall, `{`+name+`,`+meta+`}`)
+	id, ok := jsonrpc.GetString(created, "taskId")
+	if !ok {
+		t.Fatalf("no task was made: %s", created)
+	}
+	about := `"taskId":"` + id + `",` + meta
+	c.begin(mcp.MethodListen, `{"notifications":{"taskIds":["`+id+`"]},`+meta+`}`)
+	for {
+		task := c.note(mcp.MethodTasks).Params
+		if got, _ := jsonrpc.GetString(task, "taskId"); got != id {
+			t.Fatalf("heard %s", task)
+		}
+		switch status, _ := jsonrpc.GetString(task, "status"); status {
+		case "input_required":
+			requests, _ := jsonrpc.ParseObject(jsonrpc.Get(task, "inputRequests"))
+			c.call(mcp.MethodTasksUpdate, `{`+about+`,"inputResponses":{"`+requests.Keys()[0]+`":`+yes+`}}`)
+		case "completed":
+			if got := text(jsonrpc.Get(c.call(mcp.MethodTasksGet, `{`+about+`}`), "result")); got != want {
+				t.Errorf("got %q", got)
+			}
+			return
+		case "failed", "cancelled":
+			t.Fatalf("the task ended as %s", task)
+		}
 	}
 }
 

@@ -152,11 +152,15 @@ func (r *relayed) Cancel() { r.cancel(errCancelled) }
 func (r *relayed) gather(ctx context.Context, params, result json.RawMessage) json.RawMessage {
 	wanted, _ := jsonrpc.ParseObject(jsonrpc.Get(result, "inputRequests"))
 	asked := map[string]*input{}
+	defer func() {
+		for _, in := range asked {
+			r.forget(ctx, in)
+		}
+	}()
 	for _, key := range wanted.Keys() {
 		method, _ := jsonrpc.GetString(wanted.Get(key), "method")
 		if in := r.want(method, jsonrpc.Get(wanted.Get(key), "params")); in != nil {
 			asked[key] = in
-			defer r.forget(ctx, in)
 		}
 	}
 	r.tell(ctx)
