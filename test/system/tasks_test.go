@@ -1,6 +1,7 @@
 package system
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -172,12 +173,28 @@ func TestTasksOutliveTheirOwner(t *testing.T) {
 		c.await(t, s.waiting, "input_required")
 		all = append(all, s)
 	}
+	listening := &taskClient{urls: twoGateways(many, "")}
+	var followed []string
+	for _, s := range all {
+		followed = append(followed, s.again)
+	}
+	heard := listening.listen(t, followed...)
 	many.Sessions[0].Kill()
 	for _, s := range all {
 		if task := s.client.await(t, s.again, "completed", "failed", "cancelled"); !strings.HasPrefix(textOf(task["result"]), "Computed") {
 			t.Errorf("a call that repeats nothing ended as %v", task)
 		}
 		s.client.settle(t, s.waiting)
+	}
+	for completed := map[any]bool{}; len(completed) < len(followed); { // who listens hears of it at the next owner
+		select {
+		case m := <-heard:
+			if task, _ := m["params"].(object); task["status"] == "completed" {
+				completed[task["taskId"]] = true
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("only of %d of %d tasks it was heard that they were completed", len(completed), len(followed))
+		}
 	}
 	if err := many.Sessions[0].Restart(t.Context()); err != nil {
 		t.Fatal(err)
@@ -190,8 +207,13 @@ func TestTasksOutliveTheirOwner(t *testing.T) {
 		c.await(t, id, "input_required")
 		waiting = append(waiting, id)
 	}
+	again := c.start(t, "slow_compute", object{"seconds": 20, "label": "patience"})
 	for _, owner := range many.Sessions {
 		owner.Kill()
+	}
+	// Without any owner there are no tasks, but answers of servers that need none.
+	if result := c.call(t, "greet", object{"name": "Ada"}); textOf(result) != "Hello, Ada!" {
+		t.Errorf("without owners a call gave %v", result)
 	}
 	for _, owner := range many.Sessions {
 		if err := owner.Restart(t.Context()); err != nil {
@@ -200,6 +222,31 @@ func TestTasksOutliveTheirOwner(t *testing.T) {
 	}
 	for _, id := range waiting {
 		unknownOutcome(t, c.await(t, id, "failed"))
+	}
+	if status := c.get(t, again)["status"]; status != "working" {
+		t.Fatalf("a call that repeats nothing is %v", status)
+	}
+	if _, err := c.ask(t.Context(), "tasks/cancel", object{"taskId": again}); err != nil {
+		t.Fatal(err)
+	}
+	handedOver(t, many, c)
+}
+
+// handedOver checks what becomes of tasks when their owner stops in good order.
+func handedOver(t *testing.T, many *cluster.Cluster, c *taskClient) {
+	var again, waiting []string
+	for range 3 { // with both owners
+		again = append(again, c.start(t, "slow_compute", object{"seconds": 2, "label": "it"}))
+		waiting = append(waiting, c.start(t, "confirm_delete", object{"filename": "z"}))
+	}
+	if err := many.Sessions[0].Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range again {
+		c.await(t, id, "completed")
+	}
+	for _, id := range waiting {
+		c.settle(t, id)
 	}
 }
 
@@ -264,4 +311,64 @@ func TestAFrozenOwnersTasksAreAdopted(t *testing.T) {
 			t.Errorf("after the owner woke up:\n%s", diff)
 		}
 	}
+}
+
+// A task is its principal's, whoever else knows its id; and a principal has only so many.
+func TestATaskIsItsPrincipalsOnly(t *testing.T) {
+	dir := t.TempDir()
+	up := cluster.RunUp(t, cluster.Erlmcp{
+		Binary: erlmcp, Dir: dir, Env: append(promoteSoon, "ERLMCP_ENV=production", "ERLMCP_TASKS_PER_PRINCIPAL=2"),
+		Config: "servers:\n" +
+			"  - {name: plain, url: \"" + cluster.RunFixtures(t, fixtures, "modern", "-no-tasks").URL + "\"}\n" +
+			"  - {name: own, url: \"" + cluster.RunFixtures(t, fixtures, "modern").URL + "\"}\n",
+	})
+	admin := firstKey(t, dir, "up")
+	as := func(principal, view string) *taskClient {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+cluster.Address(up.Ports.API)+"/api/v1/keys", strings.NewReader(`{"principal":"`+principal+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+admin)
+		response, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var made struct{ Secret string }
+		if err := json.NewDecoder(response.Body).Decode(&made); err != nil || made.Secret == "" {
+			t.Fatalf("making a key: %v, %d", err, response.StatusCode)
+		}
+		c := &taskClient{urls: []string{up.URL(view)}, key: made.Secret}
+		testkit.Eventually(t, func() error { // keys and tools come with the catalogue
+			_, err := c.ask(t.Context(), "tools/call", object{"name": "greet", "arguments": object{"name": principal}})
+			return err
+		}, 20*time.Second)
+		return c
+	}
+	for _, view := range []string{"plain", "own"} {
+		alice, bob := as("alice", view), as("bob", view)
+		id := alice.start(t, "confirm_delete", object{"filename": "secret"})
+		alice.await(t, id, "input_required")
+		for _, method := range []string{"tasks/get", "tasks/update", "tasks/cancel"} {
+			refused := bob.refused(t, -32602, method, object{"taskId": id, "inputResponses": object{}})
+			never := bob.refused(t, -32602, method, object{"taskId": "never", "inputResponses": object{}})
+			if refused.Message != never.Message {
+				t.Errorf("%s tells that the task exists: %q, and else %q", method, refused.Message, never.Message)
+			}
+		}
+		acknowledged, _ := (<-bob.listen(t, id))["params"].(object)
+		if heard, _ := acknowledged["notifications"].(object); len(heard) > 0 {
+			t.Errorf("bob may listen: %v", acknowledged)
+		}
+		// A view that does not show the server does not show its tasks.
+		elsewhere := &taskClient{urls: []string{up.URL(map[string]string{"plain": "own", "own": "plain"}[view])}, key: alice.key}
+		elsewhere.refused(t, -32602, "tasks/get", object{"taskId": id})
+		alice.await(t, id, "input_required")
+	}
+	alice := as("alice", "plain")
+	alice.start(t, "slow_compute", object{"seconds": 30})
+	if result := alice.call(t, "slow_compute", object{"seconds": 0.5, "label": "it"}); textOf(result) != "Computed it." {
+		t.Errorf("one task too many gave %v", result)
+	}
+	as("bob", "plain").start(t, "slow_compute", object{"seconds": 30})
 }

@@ -20,6 +20,9 @@ import (
 // maxRepeated is the longest request that is kept to be carried out again by another owner, in bytes.
 const maxRepeated = 64 << 10
 
+// createTime is how long it may take to make a task.
+const createTime = 2 * time.Second
+
 // promotion tells when a round has taken so long that the call should become a task. The zero promotion never does.
 type promotion struct {
 	at    time.Time
@@ -69,7 +72,10 @@ func (r *relayed) promote(ctx context.Context, req Relayed) (outcome Outcome, ok
 	if len(req.Message.Params) <= maxRepeated && o.repeatable(req.Server, req.Message.Params) && r.unasked() {
 		spec.Request = jsonrpc.Request(req.Message.ID, req.Message.Method, req.Message.Params)
 	}
-	t, err := o.tasks.Create(ctx, spec, r)
+	// A store that is slow must not keep the client from its answer.
+	creating, cancel := context.WithTimeout(ctx, createTime)
+	defer cancel()
+	t, err := o.tasks.Create(creating, spec, r)
 	if err != nil {
 		if !errors.Is(err, store.ErrLimit) && ctx.Err() == nil {
 			o.log.Warn("a slow call could not become a task; its client waits for the answer", "server", req.Server, "error", err)
