@@ -9,6 +9,7 @@ import (
 
 	"erlmcp.dev/services/session/store"
 	"erlmcp.dev/services/session/tasks"
+	"erlmcp.dev/shared/era"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/upstream"
@@ -138,6 +139,9 @@ func (r *relayed) tell(ctx context.Context) {
 
 // endTask ends the task with its call's answer.
 func (r *relayed) endTask(ctx context.Context, t *tasks.Task, reply upstream.Reply) {
+	if reply.Error != nil {
+		reply.Error = era.ErrorToModern(reply.Error)
+	}
 	if errors.Is(context.Cause(ctx), ErrStopped) {
 		leaving, cancel := context.WithTimeout(context.Background(), leaveTime)
 		defer cancel()
