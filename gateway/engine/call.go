@@ -47,7 +47,7 @@ func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *json
 			resumed = &opened
 		}
 	}
-	slow := e.config.SlowTasks && env.tasks && m.Method == mcp.MethodToolsCall && !mcp.HasTasks(to.server.GetOffer().GetCapabilities())
+	slow := env.tasks && m.Method == mcp.MethodToolsCall && e.promotes(to.server)
 	if Sessionless(to.server) && resumed == nil && !slow {
 		return e.callServer(ctx, c, env, m, to, out, measured)
 	}
@@ -67,6 +67,17 @@ func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *json
 		return e.callServer(ctx, c, env, m, to, out, measured) // without owners there are no tasks, but answers
 	}
 	return reply
+}
+
+// promotes reports whether owners make tasks of a server's slow calls.
+func (e *Engine) promotes(s *registryv1.CatalogServer) bool {
+	if mcp.HasTasks(s.GetOffer().GetCapabilities()) {
+		return false
+	}
+	if d := s.GetServer().GetPromoteAfter(); d != nil {
+		return d.AsDuration() > 0
+	}
+	return e.config.SlowTasks
 }
 
 // callServer sends a modern client's request straight to a server that keeps no session.

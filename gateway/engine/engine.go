@@ -34,7 +34,8 @@ type Config struct {
 	Meter  Meter
 	// Limiter bounds how often a principal asks; nil for no bound.
 	Limiter Limiter
-	// SlowTasks says that owners make tasks of slow calls, so that calls which may become one must go there.
+	// SlowTasks says that owners make tasks of slow calls where a server's declaration says nothing else, so that
+	// calls which may become one must go there.
 	SlowTasks bool
 	// Draining ends when the gateway begins to stop: subscriptions end then, so that their clients go elsewhere.
 	Draining context.Context

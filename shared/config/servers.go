@@ -19,7 +19,7 @@ const maxServers = 10000
 
 // serverKeys are the keys of one entry of `servers:`; for those that belong to one kind of endpoint, which.
 var serverKeys = map[string]string{
-	"name": "", "prefix": "", "calls": "", "timeout": "",
+	"name": "", "prefix": "", "calls": "", "timeout": "", "promote_after": "",
 	"url": "", "headers": "url",
 	"command": "", "env": "command", "dir": "command",
 	"grpc": "", "tls": "grpc", "services": "grpc", "metadata": "grpc",
@@ -78,8 +78,8 @@ func (d *declaration) server(node *yaml.Node) (*registryv1.Server, error) {
 		return nil, err
 	}
 	server := &registryv1.Server{}
-	var prefix, calls, timeout string
-	if err := first(d.text("name", &server.Name), d.text("prefix", &prefix), d.text("calls", &calls), d.text("timeout", &timeout)); err != nil {
+	var prefix, calls string
+	if err := first(d.text("name", &server.Name), d.text("prefix", &prefix), d.text("calls", &calls)); err != nil {
 		return nil, err
 	}
 	if server.Name == "" {
@@ -92,17 +92,27 @@ func (d *declaration) server(node *yaml.Node) (*registryv1.Server, error) {
 	if server.Calls, err = d.calls(calls); err != nil {
 		return nil, err
 	}
-	if timeout != "" {
-		v, err := time.ParseDuration(timeout)
-		if err != nil {
-			return nil, d.wrong("timeout", "write a number with its unit, such as 30s or 5m", "%s is no duration", quote(timeout))
-		}
-		server.CallTimeout = durationpb.New(v)
+	if err := first(d.duration("timeout", &server.CallTimeout), d.duration("promote_after", &server.PromoteAfter)); err != nil {
+		return nil, err
 	}
 	if err := d.endpoint(server); err != nil {
 		return nil, err
 	}
 	return server, d.validate(server)
+}
+
+// duration reads a duration, which stays nil where the key is missing or empty.
+func (d *declaration) duration(key string, into **durationpb.Duration) error {
+	var text string
+	if err := d.text(key, &text); err != nil || text == "" {
+		return err
+	}
+	v, err := time.ParseDuration(text)
+	if err != nil {
+		return d.wrong(key, "write a number with its unit, such as 30s or 5m", "%s is no duration", quote(text))
+	}
+	*into = durationpb.New(v)
+	return nil
 }
 
 // keys sorts out the entry's keys, and finds what kind of server it is.
@@ -197,6 +207,7 @@ func (d *declaration) validate(server *registryv1.Server) error {
 		{"name", "name", quote(server.GetName()) + " is no name of a server", "use 1 to 40 of a-z, 0-9 and '-', with no '-' at the ends"},
 		{"prefix", "prefix", quote(server.GetPrefix()) + " is no prefix", "use at most 40 of A-Z, a-z, 0-9, '_', '.' and '-'"},
 		{"call_timeout", "timeout", quote(trimDuration(server.GetCallTimeout().AsDuration())) + " is out of range", "give more than 0s and at most 24h"},
+		{"promote_after", "promote_after", quote(trimDuration(server.GetPromoteAfter().AsDuration())) + " is out of range", "give 0s to 24h"},
 		{"http.url", "url", "no URL of a server", "write http:// or https://, a host and a path"},
 		{"stdio.command", "command", "no program", "write a list with the program first: [npx, -y, some-server]"},
 		{"grpc.target", "grpc", "no address", "write host:port"},

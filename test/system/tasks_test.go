@@ -320,6 +320,7 @@ func TestATaskIsItsPrincipalsOnly(t *testing.T) {
 		Binary: erlmcp, Dir: dir, Env: append(promoteSoon, "ERLMCP_ENV=production", "ERLMCP_TASKS_PER_PRINCIPAL=2"),
 		Config: "servers:\n" +
 			"  - {name: plain, url: \"" + cluster.RunFixtures(t, fixtures, "modern", "-no-tasks").URL + "\"}\n" +
+			"  - {name: never, promote_after: 0s, url: \"" + cluster.RunFixtures(t, fixtures, "modern", "-no-tasks").URL + "\"}\n" +
 			"  - {name: own, url: \"" + cluster.RunFixtures(t, fixtures, "modern").URL + "\"}\n",
 	})
 	admin := firstKey(t, dir, "up")
@@ -371,4 +372,7 @@ func TestATaskIsItsPrincipalsOnly(t *testing.T) {
 		t.Errorf("one task too many gave %v", result)
 	}
 	as("bob", "plain").start(t, "slow_compute", object{"seconds": 30})
+	if result := as("bob", "never").call(t, "slow_compute", object{"seconds": 0.5, "label": "it"}); textOf(result) != "Computed it." {
+		t.Errorf("where no tasks are made, a slow call gave %v", result)
+	}
 }

@@ -53,7 +53,8 @@ type Config struct {
 	IdleTime time.Duration
 	// MaxSessions is how many sessions this process holds; 50,000 when 0.
 	MaxSessions int
-	// PromoteAfter is how long a call takes at least that becomes a task; never when 0.
+	// PromoteAfter is how long a call takes at least that becomes a task, where its server's declaration says nothing;
+	// never when 0.
 	PromoteAfter time.Duration
 	// KeepTasks is how long the outcome of a task is kept, beyond the longest time that its call may take; 1 hour
 	// when 0.

@@ -32,7 +32,7 @@ type promotion struct {
 
 // promotion begins to count the time of a round.
 func (r *relayed) promotion(req Relayed) *promotion {
-	after := r.guest.guests.owner.config.PromoteAfter
+	after := r.guest.guests.owner.promoteAfter(req.Server)
 	if after <= 0 || !req.Tasks || r.method != mcp.MethodToolsCall {
 		return &promotion{}
 	}
@@ -40,6 +40,14 @@ func (r *relayed) promotion(req Relayed) *promotion {
 		at:    time.Now().Add(after),
 		timer: time.AfterFunc(after, func() { r.stream.put(event{}) }), // wakes the round
 	}
+}
+
+// promoteAfter is how long a call of a server takes at least that becomes a task; 0 for never.
+func (o *Owner) promoteAfter(server string) time.Duration {
+	if d := o.config.Catalog.Current().Server(server).GetServer().GetPromoteAfter(); d != nil {
+		return d.AsDuration()
+	}
+	return o.config.PromoteAfter
 }
 
 // due reports, once, that the time has come.

@@ -207,7 +207,10 @@ type Server struct {
 	// How calls of legacy clients travel.
 	Calls CallPath `protobuf:"varint,6,opt,name=calls,proto3,enum=erlmcp.registry.v1.CallPath" json:"calls,omitempty"`
 	// Longest time one call may take; 5 minutes when absent.
-	CallTimeout   *durationpb.Duration `protobuf:"bytes,7,opt,name=call_timeout,json=callTimeout,proto3" json:"call_timeout,omitempty"`
+	CallTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=call_timeout,json=callTimeout,proto3" json:"call_timeout,omitempty"`
+	// A tool call that takes longer becomes a task, where its client takes tasks and the server has none of its own;
+	// the setting tasks.promote_after when absent, never when 0.
+	PromoteAfter  *durationpb.Duration `protobuf:"bytes,8,opt,name=promote_after,json=promoteAfter,proto3" json:"promote_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -300,6 +303,13 @@ func (x *Server) GetCalls() CallPath {
 func (x *Server) GetCallTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.CallTimeout
+	}
+	return nil
+}
+
+func (x *Server) GetPromoteAfter() *durationpb.Duration {
+	if x != nil {
+		return x.PromoteAfter
 	}
 	return nil
 }
@@ -905,7 +915,7 @@ var File_erlmcp_registry_v1_server_proto protoreflect.FileDescriptor
 
 const file_erlmcp_registry_v1_server_proto_rawDesc = "" +
 	"\n" +
-	"\x1ferlmcp/registry/v1/server.proto\x12\x12erlmcp.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x03\n" +
+	"\x1ferlmcp/registry/v1/server.proto\x12\x12erlmcp.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x04\n" +
 	"\x06Server\x12?\n" +
 	"\x04name\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$R\x04name\x126\n" +
 	"\x04http\x18\x02 \x01(\v2 .erlmcp.registry.v1.HttpEndpointH\x00R\x04http\x129\n" +
@@ -913,7 +923,8 @@ const file_erlmcp_registry_v1_server_proto_rawDesc = "" +
 	"\x04grpc\x18\x04 \x01(\v2 .erlmcp.registry.v1.GrpcEndpointH\x00R\x04grpc\x12:\n" +
 	"\x06prefix\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Za-z0-9_.-]{0,40}$H\x01R\x06prefix\x88\x01\x01\x12<\n" +
 	"\x05calls\x18\x06 \x01(\x0e2\x1c.erlmcp.registry.v1.CallPathB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05calls\x12L\n" +
-	"\fcall_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\vcallTimeoutB\x11\n" +
+	"\fcall_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\vcallTimeout\x12N\n" +
+	"\rpromote_after\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\fpromoteAfterB\x11\n" +
 	"\bendpoint\x12\x05\xbaH\x02\b\x01B\t\n" +
 	"\a_prefix\"\xc8\x01\n" +
 	"\fHttpEndpoint\x12)\n" +
@@ -1030,23 +1041,24 @@ var file_erlmcp_registry_v1_server_proto_depIdxs = []int32{
 	6,  // 2: erlmcp.registry.v1.Server.grpc:type_name -> erlmcp.registry.v1.GrpcEndpoint
 	0,  // 3: erlmcp.registry.v1.Server.calls:type_name -> erlmcp.registry.v1.CallPath
 	14, // 4: erlmcp.registry.v1.Server.call_timeout:type_name -> google.protobuf.Duration
-	11, // 5: erlmcp.registry.v1.HttpEndpoint.headers:type_name -> erlmcp.registry.v1.HttpEndpoint.HeadersEntry
-	12, // 6: erlmcp.registry.v1.StdioEndpoint.env:type_name -> erlmcp.registry.v1.StdioEndpoint.EnvEntry
-	13, // 7: erlmcp.registry.v1.GrpcEndpoint.metadata:type_name -> erlmcp.registry.v1.GrpcEndpoint.MetadataEntry
-	1,  // 8: erlmcp.registry.v1.Offer.eras:type_name -> erlmcp.registry.v1.Era
-	8,  // 9: erlmcp.registry.v1.Offer.tools:type_name -> erlmcp.registry.v1.Item
-	8,  // 10: erlmcp.registry.v1.Offer.prompts:type_name -> erlmcp.registry.v1.Item
-	8,  // 11: erlmcp.registry.v1.Offer.resources:type_name -> erlmcp.registry.v1.Item
-	8,  // 12: erlmcp.registry.v1.Offer.resource_templates:type_name -> erlmcp.registry.v1.Item
-	3,  // 13: erlmcp.registry.v1.ServerStatus.server:type_name -> erlmcp.registry.v1.Server
-	2,  // 14: erlmcp.registry.v1.ServerStatus.state:type_name -> erlmcp.registry.v1.ServerState
-	15, // 15: erlmcp.registry.v1.ServerStatus.checked_at:type_name -> google.protobuf.Timestamp
-	1,  // 16: erlmcp.registry.v1.ServerStatus.eras:type_name -> erlmcp.registry.v1.Era
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	14, // 5: erlmcp.registry.v1.Server.promote_after:type_name -> google.protobuf.Duration
+	11, // 6: erlmcp.registry.v1.HttpEndpoint.headers:type_name -> erlmcp.registry.v1.HttpEndpoint.HeadersEntry
+	12, // 7: erlmcp.registry.v1.StdioEndpoint.env:type_name -> erlmcp.registry.v1.StdioEndpoint.EnvEntry
+	13, // 8: erlmcp.registry.v1.GrpcEndpoint.metadata:type_name -> erlmcp.registry.v1.GrpcEndpoint.MetadataEntry
+	1,  // 9: erlmcp.registry.v1.Offer.eras:type_name -> erlmcp.registry.v1.Era
+	8,  // 10: erlmcp.registry.v1.Offer.tools:type_name -> erlmcp.registry.v1.Item
+	8,  // 11: erlmcp.registry.v1.Offer.prompts:type_name -> erlmcp.registry.v1.Item
+	8,  // 12: erlmcp.registry.v1.Offer.resources:type_name -> erlmcp.registry.v1.Item
+	8,  // 13: erlmcp.registry.v1.Offer.resource_templates:type_name -> erlmcp.registry.v1.Item
+	3,  // 14: erlmcp.registry.v1.ServerStatus.server:type_name -> erlmcp.registry.v1.Server
+	2,  // 15: erlmcp.registry.v1.ServerStatus.state:type_name -> erlmcp.registry.v1.ServerState
+	15, // 16: erlmcp.registry.v1.ServerStatus.checked_at:type_name -> google.protobuf.Timestamp
+	1,  // 17: erlmcp.registry.v1.ServerStatus.eras:type_name -> erlmcp.registry.v1.Era
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_registry_v1_server_proto_init() }
