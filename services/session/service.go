@@ -280,7 +280,7 @@ func (s *Service) status(err error) error {
 		return status.Error(codes.OutOfRange, err.Error())
 	case errors.Is(err, store.ErrInvalid), errors.Is(err, owner.ErrEventID):
 		return status.Error(codes.InvalidArgument, err.Error())
-	case errors.Is(err, owner.ErrStopped), errors.Is(err, upstream.ErrNotSent), errors.Is(err, upstream.ErrClosed):
+	case errors.Is(err, tasks.ErrBusy), errors.Is(err, owner.ErrStopped), errors.Is(err, upstream.ErrNotSent), errors.Is(err, upstream.ErrClosed):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "cancelled")

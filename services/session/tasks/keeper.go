@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/shared/upstream"
 )
 
 // Keeper keeps the tasks of one process. It is safe for concurrent use.
@@ -67,6 +68,8 @@ var (
 	ErrNotFound = errors.New("task not found")
 	// ErrElsewhere: the task runs at another owner.
 	ErrElsewhere = errors.New("the task runs at another owner")
+	// ErrBusy: the task has no owner, and this process can't take it now.
+	ErrBusy = errors.New("the task can't be taken over here; ask another process, or again")
 )
 
 // New makes a Keeper.
@@ -119,7 +122,7 @@ func (k *Keeper) local(id string) *Task {
 	return k.tasks[id]
 }
 
-// Get is a task's state as JSON, and the address of its owner if it runs. ErrNotFound.
+// Get is a task's state as JSON, and the address of its owner if it runs. ErrNotFound, ErrBusy.
 func (k *Keeper) Get(ctx context.Context, principal, id string) (state json.RawMessage, address string, err error) {
 	held, _, err := k.find(ctx, principal, id)
 	if err != nil {
@@ -147,6 +150,8 @@ func (k *Keeper) find(ctx context.Context, principal, id string) (store.HeldTask
 			return held, t, nil
 		case held.Owner.Holds() && held.Owner.Node != k.config.Node:
 			return held, nil, nil
+		case k.stopping.Err() != nil:
+			return held, nil, ErrBusy
 		}
 		switch err := k.adoptOnce(ctx, held); {
 		case errors.Is(err, store.ErrNotFound):
@@ -211,14 +216,14 @@ func (k *Keeper) adopt(ctx context.Context, seen store.HeldTask) error {
 	k.add(t)
 	call, err := k.config.Repeat(t, held.Principal, kept.Server, kept.Request)
 	if err != nil {
-		k.remove(t)
-		return t.change(ctx, func(s *state) { s.end(lost(kept.Server)) })
+		t.Leave(ctx, upstream.Reply{})
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	t.behind(call)
 	return t.Refresh(ctx)
 }
 
-// Update hands a client's answers to a task. Where the task has ended nothing is done. ErrNotFound, ErrElsewhere.
+// Update hands a client's answers to a task. Where the task has ended nothing is done. ErrNotFound, ErrElsewhere, ErrBusy.
 func (k *Keeper) Update(ctx context.Context, principal, id string, responses json.RawMessage) error {
 	t, err := k.running(ctx, principal, id)
 	if t == nil {
@@ -230,7 +235,7 @@ func (k *Keeper) Update(ctx context.Context, principal, id string, responses jso
 	return t.Refresh(ctx)
 }
 
-// Cancel ends a task. Where it has ended nothing is done. ErrNotFound, ErrElsewhere.
+// Cancel ends a task. Where it has ended nothing is done. ErrNotFound, ErrElsewhere, ErrBusy.
 func (k *Keeper) Cancel(ctx context.Context, principal, id string) error {
 	t, err := k.running(ctx, principal, id)
 	if t == nil {
@@ -257,7 +262,8 @@ func (k *Keeper) running(ctx context.Context, principal, id string) (*Task, erro
 	return t, err
 }
 
-// Watch passes a task's state to send now and with each change, until it has ended: ErrNotFound, ErrElsewhere.
+// Watch passes a task's state to send now and with each change, until it has ended: ErrNotFound, ErrElsewhere,
+// ErrBusy.
 func (k *Keeper) Watch(ctx context.Context, principal, id string, send func(state json.RawMessage) error) error {
 	held, t, err := k.find(ctx, principal, id)
 	switch {

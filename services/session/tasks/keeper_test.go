@@ -61,6 +61,7 @@ func (c *call) Cancel() { c.cancelled.Add(1) }
 type keeper struct {
 	*tasks.Keeper
 	lease    store.Lease
+	full     atomic.Bool // can't carry out anything again
 	repeated atomic.Int32
 	task     atomic.Pointer[tasks.Task] // that was carried out again last
 }
@@ -73,6 +74,9 @@ func start(t *testing.T, held store.Store, name string) *keeper {
 		t.Fatal(err)
 	}
 	k.Keeper = tasks.New(tasks.Config{Node: name, Store: held, Repeat: func(task *tasks.Task, _, _ string, _ json.RawMessage) (tasks.Call, error) {
+		if k.full.Load() {
+			return nil, errors.New("too many calls")
+		}
 		k.repeated.Add(1)
 		k.task.Store(task)
 		return &call{}, nil
@@ -266,6 +270,24 @@ func TestATaskIsHandedOver(t *testing.T) {
 	}
 	if _, status, _ := get(t, b, once.ID); status != tasks.Failed {
 		t.Errorf("one that can't be repeated is %s", status)
+	}
+	b.task.Load().Finish(result(""))
+}
+
+func TestAProcessThatCantTakeATaskLeavesIt(t *testing.T) {
+	held := memory.New(store.Limits{})
+	a, stopping, full, b := start(t, held, "a"), start(t, held, "stopping"), start(t, held, "full"), start(t, held, "b")
+	task := begin(t, a, &call{}, `{}`)
+	task.Leave(t.Context(), upstream.Reply{})
+	stopping.Stop()
+	full.full.Store(true)
+	for _, k := range []*keeper{stopping, full} {
+		if _, _, err := k.Get(t.Context(), "alice", task.ID); !errors.Is(err, tasks.ErrBusy) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, status, address := get(t, b, task.ID); status != tasks.Working || address != "b:1" {
+		t.Errorf("it is %s at %s", status, address)
 	}
 	b.task.Load().Finish(result(""))
 }
