@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -45,7 +46,8 @@ func (n *taskNews) add(token string, state json.RawMessage) {
 	o.Delete("resultType") // of a result, and no part of the task
 	o.Delete("_meta")
 	o.Set("taskId", jsonrpc.String(token))
-	mark := string(o.Get("status")) + string(o.Get("lastUpdatedAt"))
+	open, _ := jsonrpc.ParseObject(o.Get("inputRequests"))
+	mark := fmt.Sprint(string(o.Get("status")), string(o.Get("lastUpdatedAt")), open.Keys())
 	n.mu.Lock()
 	news := n.told[token] != mark
 	if news {
