@@ -304,6 +304,10 @@ func takesTasks(t *testing.T, _ world, c *client) {
 		return
 	}
 	const meta = `"_meta":{"` + mcp.MetaCapabilities + `":{"elicitation":{},"extensions":{"` + mcp.ExtensionTasks + `":{}}}}`
+	mirrored := c.call(mcp.MethodToolsCall, `{"name":"test_x_mcp_header","arguments":{"region":"us-west1"},`+meta+`}`)
+	if jsonrpc.Get(mirrored, "taskId") == nil && !strings.Contains(text(mirrored), "us-west1") { // it may be slow here
+		t.Errorf("a tool whose arguments are mirrored in headers gave %s", mirrored)
+	}
 	created := c.call(mcp.MethodToolsCall, `{`+name+`,`+meta+`}`)
 	id, ok := jsonrpc.GetString(created, "taskId")
 	if !ok {
