@@ -78,7 +78,7 @@ func FuzzHeaders(f *testing.F) {
 			if strings.Trim(methodHeader, " \t") != method {
 				t.Errorf("the method %q was taken for %q", methodHeader, method)
 			}
-			if said, ok := meaning(nameHeader); namedBy(method) != "" && (!ok || said != name) {
+			if said, ok := meaning(nameHeader); mcp.NamedBy(method) != "" && (!ok || said != name) {
 				t.Errorf("the name %q was taken for %q", nameHeader, name)
 			}
 		}

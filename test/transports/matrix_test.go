@@ -142,14 +142,14 @@ func runBoth(t *testing.T, erlmcp string, servers []server) []place {
 	t.Helper()
 	config := "servers:\n"
 	for _, s := range servers {
-		config += "  - {name: " + s.name + ", " + s.declaration + "}\n"
+		config += "  - {name: " + s.name + ", promote_after: 50ms, " + s.declaration + "}\n"
 	}
 	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Config: config})
 	many := cluster.RunCluster(t, cluster.Erlmcp{Binary: erlmcp, Config: config}, cluster.Layout{})
 	places := []place{
 		{"up", cluster.Address(up.Ports.API), []string{cluster.Address(up.Ports.API)}, func(t *testing.T, s server) wire {
 			file := filepath.Join(t.TempDir(), "erlmcp.yaml")
-			must(t, os.WriteFile(file, []byte("servers:\n  - {name: "+s.name+", prefix: \"\", "+s.declaration+"}\n"), 0o600))
+			must(t, os.WriteFile(file, []byte("servers:\n  - {name: "+s.name+", prefix: \"\", promote_after: 50ms, "+s.declaration+"}\n"), 0o600))
 			return child(t, erlmcp, "stdio", "--config", file)
 		}, false},
 		{"cluster", many.API.Address(), []string{cluster.Address(many.Gateways[0].Ports.API), cluster.Address(many.Gateways[1].Ports.API)}, func(t *testing.T, s server) wire {
