@@ -46,7 +46,7 @@ func Program(t testing.TB, name, pkg string) string {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
-		if path := filepath.Join("/usr/sbin", name); executable(path) { // not in everyone's PATH
+		if path := "/usr/sbin/" + name; executable(path) { // not in everyone's PATH
 			return path
 		}
 		return ""

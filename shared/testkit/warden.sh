@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Stands between a test and its server, so that the server never outlives the test.
 #
 # usage: sh -c "$script" warden SIGNAL DIR command...
