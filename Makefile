@@ -123,6 +123,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 conformance: build ## Run the official conformance suite, against one process and against a cluster (needs npm)
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -build .build/conformance
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -cluster -build .build/conformance-cluster
+	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -era modern -build .build/conformance
+	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -era legacy -promote -build .build/conformance
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -promote -set "required 2026-07-28" -build .build/conformance
 
 .PHONY: bench

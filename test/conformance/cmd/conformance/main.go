@@ -3,6 +3,7 @@
 //	conformance -erlmcp .build/bin/erlmcp             erlmcp up, with the fixtures as its upstream server
 //	conformance -erlmcp .build/bin/erlmcp -cluster    its roles as processes, two gateways taking turns
 //	conformance -erlmcp .build/bin/erlmcp -promote    tasks made of slow calls, in place of the fixtures' own
+//	conformance -erlmcp .build/bin/erlmcp -era legacy a legacy-only server behind it; or modern, or stateless
 //	conformance -direct                               the fixtures alone
 //	conformance -url http://127.0.0.1:8081/mcp        whatever is there
 //
@@ -55,12 +56,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (failed bool, err error) {
-	baseline, err := conformance.KnownFailures()
+	baseline, err := conformance.KnownFailures(o.upstream()...)
 	if err != nil {
 		return false, err
-	}
-	if o.promote {
-		baseline["tasks-required-task-error"] = "a server without the extension can't insist on it"
 	}
 	if o.build, err = filepath.Abs(o.build); err != nil {
 		return false, err
@@ -173,6 +171,15 @@ func startErlmcp(ctx context.Context, o options, upstream, logs string) (url str
 		return "", nil, err
 	}
 	return node.URL(""), node.Stop, nil
+}
+
+// upstream is what kinds of upstream there are, as the baseline names them.
+func (o options) upstream() []string {
+	kinds := []string{o.era}
+	if o.promote {
+		kinds = append(kinds, "promote")
+	}
+	return kinds
 }
 
 // env are the settings of the processes that differ from their defaults.
