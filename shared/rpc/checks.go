@@ -11,7 +11,9 @@ import (
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	optionsv1 "erlmcp.dev/proto/erlmcp/options/v1"
@@ -103,18 +105,43 @@ func (s *checkedStream) RecvMsg(m any) error {
 	return s.checks.validate(m)
 }
 
+// tap turns away, before a byte of their message is taken, callers who can't say who they are. For the others it
+// notes who they are.
+func (c *checks) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if c.needOf(info.FullMethodName) == open {
+		return ctx, nil
+	}
+	p, err := c.caller(metadata.NewIncomingContext(ctx, info.Header))
+	if err != nil {
+		return ctx, err
+	}
+	return access.NewContext(ctx, p), nil
+}
+
+// caller finds out who calls. Its errors are statuses.
+func (c *checks) caller(ctx context.Context) (access.Principal, error) {
+	if p, ok := access.FromContext(ctx); ok { // tap was there
+		return p, nil
+	}
+	p, err := c.authenticate(ctx)
+	switch {
+	case errors.Is(err, access.ErrUnavailable):
+		return p, status.Error(codes.Unavailable, access.ErrUnavailable.Error())
+	case err != nil:
+		return p, status.Error(codes.Unauthenticated, access.ErrUnauthenticated.Error())
+	}
+	return p, nil
+}
+
 // admit finds out who calls, and whether they may. The context it returns carries them.
 func (c *checks) admit(ctx context.Context, running *call) (context.Context, error) {
 	running.need = c.needOf(running.method)
 	if running.need == open {
 		return ctx, nil
 	}
-	p, err := c.authenticate(ctx)
-	switch {
-	case errors.Is(err, access.ErrUnavailable):
-		return ctx, status.Error(codes.Unavailable, access.ErrUnavailable.Error())
-	case err != nil:
-		return ctx, status.Error(codes.Unauthenticated, access.ErrUnauthenticated.Error())
+	p, err := c.caller(ctx)
+	if err != nil {
+		return ctx, err
 	}
 	running.caller = p
 	if err := permitted(running.need, p); err != nil {

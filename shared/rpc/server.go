@@ -66,6 +66,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(20 * time.Second),
+		grpc.InTapHandle(checks.tap),
 		grpc.UnaryInterceptor(checks.unary),
 		grpc.StreamInterceptor(checks.stream),
 	}

@@ -258,3 +258,21 @@ func TestReflectionIsForViewersAndWhereAnybodyIsLetIn(t *testing.T) {
 	}
 	expect(t, "nobody is let in", reflects(t, dial(t, serve(t, rpc.ServerConfig{}), rpc.ClientConfig{})), codes.Unauthenticated)
 }
+
+// noMessage is a codec that sends what is no message.
+type noMessage struct{}
+
+func (noMessage) Marshal(any) ([]byte, error) { return []byte("\xff\xff\xff"), nil }
+func (noMessage) Unmarshal([]byte, any) error { return nil }
+func (noMessage) Name() string                { return "proto" }
+
+// Who can't say who they are is turned away before the message is looked at: it might be of any size.
+func TestMessagesOfStrangersAreNotTaken(t *testing.T) {
+	k := newKeys(t)
+	address := serveWith(t, rpc.ServerConfig{Services: k}, (&administered{}).register)
+	call := func(config rpc.ClientConfig) error {
+		return dial(t, address, config).Invoke(t.Context(), registryv1.AccessService_ListKeys_FullMethodName, struct{}{}, new(int), grpc.ForceCodec(noMessage{}))
+	}
+	expect(t, "a stranger", call(rpc.ClientConfig{}), codes.Unauthenticated)
+	expect(t, "a service", call(rpc.ClientConfig{Node: "n@h", Services: k}), codes.Internal)
+}
