@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
@@ -80,22 +81,41 @@ func (s *Service) ListKeys(ctx context.Context, _ *registryv1.ListKeysRequest) (
 // EnsureAdminKey makes an API key for the principal "admin", with its role, where there is no key at all, and returns
 // the key to be shown once. Of several replicas that start together one makes it.
 func (s *Service) EnsureAdminKey(ctx context.Context) (secret string, created bool, err error) {
-	record, secret, err := access.NewKey("admin", registryv1.Role_ROLE_ADMIN, "made at the first start", time.Time{})
+	record, secret, err := access.NewKey(adminName, registryv1.Role_ROLE_ADMIN, "made at the first start", time.Time{})
 	if err != nil {
 		return "", false, err
 	}
-	_, err = s.store.Change(ctx, func(tx store.Tx) error {
-		ids, err := tx.Names(ctx, store.KindKey)
-		if err != nil || len(ids) > 0 {
-			return err
-		}
-		created = true
-		return tx.AddKey(ctx, record)
-	})
-	if err != nil || !created {
+	if created, err = s.addKeyUnless(ctx, record, func(ids []string) bool { return len(ids) > 0 }); err != nil || !created {
 		return "", false, err
 	}
 	return secret, true, nil
+}
+
+// GiveAdminKey adds an API key that an operator made, for the principal "admin" with its role, where it is not there
+// yet.
+func (s *Service) GiveAdminKey(ctx context.Context, key string) error {
+	record, err := access.GivenKey(key, adminName, registryv1.Role_ROLE_ADMIN, "given by the configuration")
+	if err != nil {
+		return err
+	}
+	_, err = s.addKeyUnless(ctx, record, func(ids []string) bool { return slices.Contains(ids, record.GetKey().GetId()) })
+	return err
+}
+
+// adminName is the principal of the keys that a start makes.
+const adminName = "admin"
+
+func (s *Service) addKeyUnless(ctx context.Context, record *registryv1.KeyRecord, has func(ids []string) bool) (added bool, err error) {
+	_, err = s.store.Change(ctx, func(tx store.Tx) error {
+		added = false
+		ids, err := tx.Names(ctx, store.KindKey)
+		if err != nil || has(ids) {
+			return err
+		}
+		added = true
+		return tx.AddKey(ctx, record)
+	})
+	return added && err == nil, err
 }
 
 // dropExpired removes keys that expired long ago, and returns how many are left.

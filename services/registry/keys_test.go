@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,6 +81,29 @@ func TestReplicasThatStartTogetherMakeOneAdminKey(t *testing.T) {
 		list, err := replicas[0].ListKeys(t.Context(), &registryv1.ListKeysRequest{})
 		if err != nil || len(secrets) != 1 || len(list.Keys) != 1 || list.Keys[0].Role != registryv1.Role_ROLE_ADMIN {
 			t.Errorf("%d secrets, keys %v, %v", len(secrets), list, err)
+		}
+	})
+}
+
+func TestAnOperatorsAdminKeyIsAddedOnce(t *testing.T) {
+	overStores(t, func(t *testing.T, open func() store.Store) {
+		replicas := []*replica{start(t, quick(open(), newUpstreams())), start(t, quick(open(), newUpstreams()))}
+		give := func(i int, key string) {
+			t.Helper()
+			if err := replicas[i].service.GiveAdminKey(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := "erlmcp_firstkey_" + strings.Repeat("a1", 16)
+		give(0, first)
+		give(1, first)
+		give(0, "erlmcp_nextkey2_"+strings.Repeat("b2", 16))
+		list, err := replicas[0].ListKeys(t.Context(), &registryv1.ListKeysRequest{})
+		if err != nil || len(list.Keys) != 2 || list.Keys[0].Principal != "admin" || list.Keys[0].Role != registryv1.Role_ROLE_ADMIN {
+			t.Errorf("%v, %v", list, err)
+		}
+		if err := replicas[0].service.GiveAdminKey(t.Context(), "erlmcp_short_key"); err == nil {
+			t.Error("a key that can be guessed is taken")
 		}
 	})
 }

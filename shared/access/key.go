@@ -44,6 +44,26 @@ func NewKey(principal string, role registryv1.Role, description string, expiresA
 	return rec, keyPrefix + id + "_" + private, nil
 }
 
+// minPrivate is the fewest characters of a key's secret part where an operator made the key.
+const minPrivate = 32
+
+// GivenKey is the record of an API key that an operator made: erlmcp_<id>_<secret>, an id of 8 to 32 and a secret of at
+// least 32 of a-z and 0-9.
+func GivenKey(text, principal string, role registryv1.Role, description string) (*registryv1.KeyRecord, error) {
+	rest, ok := strings.CutPrefix(text, keyPrefix)
+	id, private, split := strings.Cut(rest, "_")
+	if !ok || !split || len(id) < 8 || len(id) > 32 || len(private) < minPrivate || !plain(id) || !plain(private) {
+		return nil, fmt.Errorf("not %sID_SECRET, with 8 to 32 for ID and at least %d for SECRET of a-z and 0-9", keyPrefix, minPrivate)
+	}
+	hash := sha256.Sum256([]byte(private))
+	return &registryv1.KeyRecord{
+		Key:          &registryv1.Key{Id: id, Principal: principal, Role: role, Description: description, CreatedAt: timestamppb.Now()},
+		SecretSha256: hash[:],
+	}, nil
+}
+
+func plain(s string) bool { return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789") == "" }
+
 // KeySet authenticates API keys. It is filled from the catalogue. The zero KeySet holds none.
 type KeySet struct {
 	keys atomic.Pointer[map[string]*registryv1.KeyRecord] // by id

@@ -161,6 +161,8 @@ const (
 
 // Auth is who may come in.
 type Auth struct {
+	// AdminKey is an API key of an administrator, in the form of access.GivenKey; empty to have one made.
+	AdminKey Secret
 	// Anonymous serves requests without credentials, as the principal "anonymous".
 	Anonymous bool
 	JWT       JWT

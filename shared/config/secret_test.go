@@ -54,6 +54,7 @@ func TestErrorsDoNotQuoteSecrets(t *testing.T) {
 		{"REDIS_URL=redis://:hunter2@host:port/x"},
 		{"REDIS_URL=rediss://:hunter2@/0"},
 		{"ERLMCP_JWT_SECRET=hunter2"},
+		{"ERLMCP_ADMIN_KEY=erlmcp_hunter2"},
 		{"ERLMCP_TLS_KEY=-----BEGIN hunter2"},
 	} {
 		_, err := config.Load(with(nil, env...))

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"erlmcp.dev/shared/access"
+)
 
 func accessSettings() []Setting {
 	gateway := []Role{RoleGateway}
@@ -13,6 +17,21 @@ func accessSettings() []Setting {
 			check: func(c *Config) (string, string) {
 				if c.Auth.Anonymous && c.Env == Production {
 					return "anonymous clients are refused in production", "remove it, and give clients keys: erlmcp keys create"
+				}
+				return "", ""
+			},
+		},
+		{
+			Key: "auth.admin_key", Env: []string{"ERLMCP_ADMIN_KEY"}, Kind: Hidden, Roles: []Role{RoleRegistry},
+			DefaultDoc: "made at the first start, unless another way in is configured",
+			Doc:        "API key of an administrator: erlmcp_ID_SECRET, of a-z and 0-9, SECRET at least 32 of them. One with another id is added; the one before stays until it is revoked.",
+			at:         func(c *Config) any { return &c.Auth.AdminKey },
+			check: func(c *Config) (string, string) {
+				if c.Auth.AdminKey == "" {
+					return "", ""
+				}
+				if _, err := access.GivenKey(string(c.Auth.AdminKey), "", 0, ""); err != nil {
+					return err.Error(), "make one: echo erlmcp_$(openssl rand -hex 8)_$(openssl rand -hex 32)"
 				}
 				return "", ""
 			},

@@ -90,7 +90,11 @@ func (p *process) wireRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !p.cfg.Auth.Anonymous && !p.cfg.Auth.JWT.Enabled() {
+	if key := p.cfg.Auth.AdminKey; key != "" {
+		if err := service.GiveAdminKey(ctx, string(key)); err != nil {
+			return err
+		}
+	} else if !p.cfg.Auth.Anonymous && !p.cfg.Auth.JWT.Enabled() {
 		if err := p.firstAdmin(ctx, service); err != nil {
 			return err
 		}
