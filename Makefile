@@ -106,6 +106,18 @@ tidy: ## Tidy all modules
 	go work sync
 	@for d in $(DIRS); do echo "tidy $$d"; (cd "$$d" && go mod tidy); done
 
+##@ Gates, by the names that the deployment guide has for them (the quality lanes of compose call them)
+
+.PHONY: compile eunit ct check benchmark
+compile: build ## Compile all modules, tests too
+	go test -run '^$$' -exec true $(ALL) > /dev/null
+eunit: ## Unit tests: every package but those that start whole systems
+	go test $(RACE) -timeout 10m $(filter-out erlmcp.dev/test/...,$(ALL))
+ct: ## Integration tests: real processes, clusters, clients and deployments
+	cd test && go test $(RACE) -timeout 20m ./...
+check: lint generate-check deploy-check ## Everything that is checked without running it
+benchmark: microbench ## The Go benchmarks
+
 ##@ Deeper
 
 .PHONY: compatibility
