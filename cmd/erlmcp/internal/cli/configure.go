@@ -61,6 +61,28 @@ func configDocsCommand(s *System) *cobra.Command {
 	}
 }
 
+func migrateCommand(s *System) *cobra.Command {
+	c := &cobra.Command{
+		Use: "migrate", Short: "Bring the tables in Postgres up to date, before an upgrade",
+		Long:    "Bring the tables in Postgres up to date for this release, and start nothing. Processes of the release before\ngo on with them. Starting a registry or a metrics service does the same.",
+		Example: "  ERLMCP_DB_URL=postgres://erlmcp@postgres/erlmcp erlmcp migrate",
+		Args:    takes(0, 0, ""),
+	}
+	source := sourceFlags(s, c.Flags(), config.Roles())
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(source())
+		if err != nil {
+			return err
+		}
+		if err := s.Migrate(cmd.Context(), cfg); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(s.Out, "the tables are up to date")
+		return err
+	}
+	return c
+}
+
 func importCommand(s *System) *cobra.Command {
 	return &cobra.Command{
 		Use: "import FILE", Short: "Turn a desktop client's mcpServers JSON into servers: for the configuration file",

@@ -18,6 +18,8 @@ import (
 type System struct {
 	// Run runs roles until ctx ends.
 	Run func(ctx context.Context, cfg config.Config, roles []config.Role, out io.Writer) error
+	// Migrate brings the tables in Postgres up to date.
+	Migrate func(ctx context.Context, cfg config.Config) error
 	// RunStdio runs all roles without ports, for one client on two streams.
 	RunStdio func(ctx context.Context, cfg config.Config, in io.Reader, out io.Writer) error
 
@@ -102,7 +104,7 @@ func newRoot(s *System) *cobra.Command {
 	add("look", pingCommand(s), statusCommand(s), getpidCommand(s), stopCommand(s), memoryCommand(s))
 	add("look", adminCommands(s)...)
 	add("look", consoleCommand(s))
-	add("config", configCommand(s), importCommand(s))
+	add("config", configCommand(s), importCommand(s), migrateCommand(s))
 	root.AddCommand(versionCommand())
 	return root
 }
