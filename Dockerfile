@@ -50,7 +50,7 @@ RUN mkdir -p /image/bin /image/opt/erlmcp/bin /image/opt/erlmcp/etc /image/opt/e
       /image/var/lib /image/var/log \
  && cp /busybox/bin/busybox /image/bin/ \
  && for name in base64 cat date df du env free grep gzip head hostname id kill ls mkdir nc netstat nslookup od ps rm sed sh sleep sort \
-      tail tar test top touch tr wc wget; do ln -s busybox "/image/bin/$name"; done
+      tail tar test timeout top touch tr wc wget; do ln -s busybox "/image/bin/$name"; done
 COPY deploy/docker/healthcheck.sh /image/opt/erlmcp/bin/
 COPY deploy/docker/nc.sh /image/opt/erlmcp/bin/nc
 COPY --from=build /out/erlmcp /image/opt/erlmcp/bin/

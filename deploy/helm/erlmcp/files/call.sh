@@ -3,9 +3,9 @@ name=helm-test-$$-$(date +%s)
 
 ask() { # METHOD PATH [BODY]: the REST API's answer
   if [ "$1" = POST ]; then
-    wget -q -T 10 -O - --no-check-certificate --header "Authorization: Bearer $KEY" --header 'Content-Type: application/json' --post-data "$3" "$GATEWAY$2"
+    timeout 10 wget -q -O - --no-check-certificate --header "Authorization: Bearer $KEY" --header 'Content-Type: application/json' --post-data "$3" "$GATEWAY$2"
   else
-    wget -q -T 10 -O - --no-check-certificate --header "Authorization: Bearer $KEY" "$GATEWAY$2"
+    timeout 10 wget -q -O - --no-check-certificate --header "Authorization: Bearer $KEY" "$GATEWAY$2"
   fi
 }
 
@@ -33,8 +33,9 @@ esac
 host=${GATEWAY#*://}
 case $GATEWAY in
   http://*)
-    printf 'DELETE /api/v1/servers/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n' "$name" "$host" "$KEY" |
-      nc -w 5 "${host%:*}" "${host#*:}" | head -n 1 | grep -q ' 200 '
+    # nc ends with its input, which so waits for the answer.
+    { printf 'DELETE /api/v1/servers/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n' "$name" "$host" "$KEY"; sleep 3; } |
+      nc "${host%:*}" "${host#*:}" | head -n 1 | grep ' 200 '
     echo "removed $name"
     ;;
 esac
