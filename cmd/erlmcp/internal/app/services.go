@@ -39,8 +39,10 @@ import (
 	"erlmcp.dev/shared/usage"
 )
 
-// embedded is the one file that a process keeps without Postgres.
-func (p *process) embedded() string { return filepath.Join(p.cfg.DataDir, "erlmcp.db") }
+// embeddedName is the one file, in the data directory, that a process keeps without Postgres.
+const embeddedName = "erlmcp.db"
+
+func (p *process) embedded() string { return filepath.Join(p.cfg.DataDir, embeddedName) }
 
 func (p *process) wireMetrics(ctx context.Context) error {
 	var held metricsstore.Store

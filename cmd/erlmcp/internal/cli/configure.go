@@ -83,6 +83,28 @@ func migrateCommand(s *System) *cobra.Command {
 	return c
 }
 
+func backupCommand(s *System) *cobra.Command {
+	c := &cobra.Command{
+		Use: "backup FILE", Short: "Write the embedded store, as of one moment, to a new file",
+		Long:    "Write what `erlmcp up` keeps in its data directory, as of one moment, to a new FILE. It may go on running.\nscripts/backup-data.sh adds checksums, encryption and the keys beside it.",
+		Example: "  erlmcp backup /backup/erlmcp.db",
+		Args:    takes(1, 1, "a FILE"),
+	}
+	source := sourceFlags(s, c.Flags(), config.Roles())
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		cfg, err := config.Load(source())
+		if err != nil {
+			return err
+		}
+		if err := s.Backup(cmd.Context(), cfg, args[0]); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(s.Out, "written to", args[0])
+		return err
+	}
+	return c
+}
+
 func importCommand(s *System) *cobra.Command {
 	return &cobra.Command{
 		Use: "import FILE", Short: "Turn a desktop client's mcpServers JSON into servers: for the configuration file",

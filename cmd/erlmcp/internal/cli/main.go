@@ -20,6 +20,8 @@ type System struct {
 	Run func(ctx context.Context, cfg config.Config, roles []config.Role, out io.Writer) error
 	// Migrate brings the tables in Postgres up to date.
 	Migrate func(ctx context.Context, cfg config.Config) error
+	// Backup writes the embedded store, as of one moment, to a new file.
+	Backup func(ctx context.Context, cfg config.Config, to string) error
 	// RunStdio runs all roles without ports, for one client on two streams.
 	RunStdio func(ctx context.Context, cfg config.Config, in io.Reader, out io.Writer) error
 
@@ -104,7 +106,7 @@ func newRoot(s *System) *cobra.Command {
 	add("look", pingCommand(s), statusCommand(s), getpidCommand(s), stopCommand(s), memoryCommand(s))
 	add("look", adminCommands(s)...)
 	add("look", consoleCommand(s))
-	add("config", configCommand(s), importCommand(s), migrateCommand(s))
+	add("config", configCommand(s), importCommand(s), migrateCommand(s), backupCommand(s))
 	root.AddCommand(versionCommand())
 	return root
 }
