@@ -45,7 +45,7 @@ pod=${pod:-erlmcp-cluster-0}
 kubectl=${KUBECTL:-kubectl}
 
 if [ -n "$container" ]; then
-	run docker stop --time "$grace" "$container"
+	run docker stop -t "$grace" "$container"
 	[ -n "$dry" ] || say "Container stopped gracefully after $SECONDS s, exit code $(docker inspect -f '{{.State.ExitCode}}' "$container")"
 	exit 0
 fi

@@ -80,7 +80,7 @@ rollback_docker() {
 		[ -z "$line" ] || arguments+=(--publish "$line")
 	done < <(docker inspect -f '{{range $port, $hosts := .HostConfig.PortBindings}}{{range $hosts}}{{if .HostIp}}{{.HostIp}}:{{end}}{{.HostPort}}:{{$port}}{{println}}{{end}}{{end}}' "$name")
 	arguments+=(--network "$(docker inspect -f '{{.HostConfig.NetworkMode}}' "$name")")
-	docker stop --time 45 "$name" > /dev/null
+	docker stop -t 45 "$name" > /dev/null
 	docker rename "$name" "$name-rolled-back"
 	# With the volumes of the one before: its data goes on.
 	if docker run --detach --name "$name" --env-file "$variables" --volumes-from "$name-rolled-back" "${arguments[@]}" "$previous" > /dev/null && healthy "$name"; then
