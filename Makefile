@@ -151,6 +151,32 @@ microbench: ## Run the Go benchmarks of all packages (BENCH=regexp)
 clients: build ## Call through erlmcp with official clients and servers in Go and TypeScript, and the Inspector (needs npm)
 	cd test && ERLMCP_PROGRAM=$(CURDIR)/$(BIN)/erlmcp go test -tags npm -count=1 -v -timeout 10m ./clients
 
+##@ Deployments
+
+.PHONY: image
+image: ## Build the image erlmcp:VERSION
+	docker build --build-arg BUILD_DATE=$(DATE) --build-arg VCS_REF=$(COMMIT) --build-arg VERSION=$(VERSION) -t erlmcp:$(VERSION) -f Dockerfile .
+
+.PHONY: deploy-test
+deploy-test: ## Test image, compose and Swarm on a Docker engine (ARGS="image compose swarm")
+	deploy/test/docker-test.sh $(ARGS)
+
+.PHONY: k8s-test
+k8s-test: $(BIN)/.helm ## Test chart and manifests on the cluster of KUBECONFIG (ARGS="--only helm")
+	HELM=$${HELM:-$(CURDIR)/$(BIN)/helm} deploy/test/k8s-test.sh $(ARGS)
+
+.PHONY: k8s-manifests
+k8s-manifests: $(BIN)/.helm ## Write the plain manifests from the chart
+	deploy/k8s/generate.sh $(BIN)/helm deploy/k8s
+
+.PHONY: deploy-check
+deploy-check: $(BIN)/.helm $(BIN)/.kubectl-validate ## Check chart, manifests and compose files without running them
+	deploy/test/check.sh $(BIN)
+
+.PHONY: sbom
+sbom: build $(BIN)/.cyclonedx-gomod ## Write the program's bill of materials (CycloneDX) to .build/erlmcp.cdx.json
+	$(BIN)/cyclonedx-gomod bin -json -output .build/erlmcp.cdx.json -version $(VERSION) $(BIN)/erlmcp
+
 .PHONY: tools
 tools: $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2 golangci-lint grpcurl) ## Install all tools into .build/bin
 
@@ -181,3 +207,6 @@ $(eval $(call tool,protoc-gen-grpc-gateway,github.com/grpc-ecosystem/grpc-gatewa
 $(eval $(call tool,protoc-gen-openapiv2,github.com/grpc-ecosystem/grpc-gateway/v2,v2.33.0,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2))
 $(eval $(call tool,golangci-lint,github.com/golangci/golangci-lint/v2,v2.15.0,github.com/golangci/golangci-lint/v2/cmd/golangci-lint))
 $(eval $(call tool,grpcurl,github.com/fullstorydev/grpcurl,v1.9.4,github.com/fullstorydev/grpcurl/cmd/grpcurl))
+$(eval $(call tool,helm,helm.sh/helm/v3,v3.22.0,helm.sh/helm/v3/cmd/helm))
+$(eval $(call tool,kubectl-validate,sigs.k8s.io/kubectl-validate,v0.0.4,sigs.k8s.io/kubectl-validate))
+$(eval $(call tool,cyclonedx-gomod,github.com/CycloneDX/cyclonedx-gomod,v1.10.0,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod))

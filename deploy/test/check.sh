@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Checks what deployments are made of without running it: check.sh DIRECTORY-OF-TOOLS. Chart: lint, every values file,
+# the schema's refusals, the objects and names that operators rely on. Manifests: fresh, valid for several releases of
+# Kubernetes. Compose files: as compose and Swarm read them, where docker is installed.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+helm=$1/helm validate=$1/kubectl-validate
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+die() {
+	printf 'deploy-check: FAILED: %s\n' "$*" >&2
+	exit 1
+}
+template() { "$helm" template erlmcp ./helm/erlmcp --namespace erlmcp --kube-version 1.32.0 "$@"; }
+has() { # FILE KIND NAME
+	awk -v kind="$2" -v name="$3" '
+		/^---/ {k = ""} /^kind: / {k = $2} k == kind && /^  name: / && $2 == name {found = 1} END {exit !found}' "$1" ||
+		die "$1 has no $2 $3"
+}
+refuses() { # REASON ARGUMENTS...
+	local reason=$1
+	shift
+	! template "$@" > /dev/null 2> "$work/refused" || die "the chart takes $*"
+	grep -q -- "$reason" "$work/refused" || die "the chart refuses $* without saying \"$reason\": $(cat "$work/refused")"
+}
+valid() { # FILE...: for each release
+	local release
+	for release in 1.25 1.27 1.29 1.30; do
+		"$validate" "$@" --version "$release" > "$work/valid" 2>&1 || { cat "$work/valid"; die "not valid for Kubernetes $release"; }
+	done
+}
+
+"$helm" lint ./helm/erlmcp --quiet
+template > "$work/default.yaml"
+for values in prod us-east us-west; do
+	template --values "helm/erlmcp/values-$values.yaml" --set "erlmcp.erlang.cookie=$(openssl rand -base64 48 | tr -d '\n')" > "$work/$values.yaml"
+done
+template --set networkPolicy.enabled=false --set tls.clients=true --set storage.enabled=true --set autoscaling.enabled=true \
+	--set image.registry=registry.example.com --set 'servers[0].name=a' --set 'servers[0].url=https://a.example.com/mcp' \
+	--set otel.endpoint=http://collector:4317 --set ingress.enabled=true > "$work/others.yaml"
+valid "$work"/default.yaml "$work"/prod.yaml "$work"/us-east.yaml "$work"/us-west.yaml "$work"/others.yaml
+template --api-versions monitoring.coreos.com/v1 --set gatewayAPI.enabled=true --set 'gatewayAPI.parentRefs[0].name=edge' > "$work/operators.yaml"
+
+for role in gateway session registry metrics; do
+	for kind in StatefulSet PodDisruptionBudget; do has "$work/default.yaml" "$kind" "erlmcp-${role/gateway/cluster}"; done
+	has "$work/default.yaml" Service "erlmcp-${role/gateway/headless}"
+done
+has "$work/default.yaml" Service erlmcp
+has "$work/default.yaml" Secret erlmcp-secrets
+has "$work/default.yaml" Secret erlmcp-db
+has "$work/default.yaml" NetworkPolicy erlmcp-default-deny
+has "$work/default.yaml" Job erlmcp-migrate
+has "$work/default.yaml" Pod erlmcp-test-call
+has "$work/default.yaml" StatefulSet erlmcp-postgres
+has "$work/prod.yaml" HorizontalPodAutoscaler erlmcp-cluster
+has "$work/prod.yaml" Ingress erlmcp
+has "$work/operators.yaml" ServiceMonitor erlmcp
+has "$work/operators.yaml" HTTPRoute erlmcp
+grep -q 'image: ghcr.io/your-org/erlmcp:3.0.0$' "$work/prod.yaml" || die "the image is not put together from registry, repository and tag"
+! grep -q 'kind: ServiceMonitor' "$work/default.yaml" || die "a ServiceMonitor though there is no operator"
+! grep -q 'name: erlmcp-postgres$' "$work/prod.yaml" || die "the bundled Postgres is in production"
+
+refuses "additional properties 'replicaCoun'" --set erlmcp.replicaCoun=3
+refuses "minLength" --set redis.enabled=false
+refuses "minLength" --set postgres.enabled=false
+refuses "the example's" --set erlmcp.erlang.cookie=change-me-to-secure-random-value
+refuses "/erlmcp/erlang/cookie" --set erlmcp.erlang.cookie=short
+refuses "must be below terminationGracePeriodSeconds" --set drainSeconds=55
+
+mkdir "$work/k8s"
+deploy/k8s/generate.sh "$helm" "$work/k8s"
+for file in "$work"/k8s/*.yaml; do
+	cmp "$file" "k8s/${file##*/}" || die "k8s/${file##*/} is stale: run make k8s-manifests"
+done
+manifests=()
+for name in namespace rbac configmap statefulset service ingress hpa pdb network-policy monitoring; do manifests+=("k8s/$name.yaml"); done
+valid "${manifests[@]}"
+has k8s/statefulset.yaml StatefulSet erlmcp-cluster
+has k8s/service.yaml Service erlmcp-headless
+
+if docker compose version > /dev/null 2>&1; then
+	docker compose config --quiet 2> "$work/compose" || { cat "$work/compose"; die "docker-compose.yml"; }
+	docker compose --profile monitoring --profile quality config --quiet 2> "$work/compose" || { cat "$work/compose"; die "the profiles"; }
+	docker compose --env-file .env.prod.template -f docker-compose.yml -f docker-compose.prod.yml config --quiet 2> "$work/compose" || { cat "$work/compose"; die "production"; }
+	if docker stack config --help > /dev/null 2>&1; then
+		docker stack config -c docker-compose.yml -c docker-compose.swarm.yml > /dev/null 2> "$work/compose" || { cat "$work/compose"; die "the stack"; }
+	fi
+	echo "compose files: checked"
+else
+	echo "compose files: NOT CHECKED, docker compose is not installed here"
+fi
+echo "chart and manifests: checked"
