@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Runs in the image, with BusyBox's commands. GATEWAY, KEY and POD_IP come from the pod.
 name=helm-test-$$-$(date +%s)
 
