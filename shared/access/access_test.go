@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -30,10 +31,11 @@ func TestAnAPIKeyNamesItsPrincipalUntilItIsRevoked(t *testing.T) {
 	}
 	var keys access.KeySet
 	ctx := t.Context()
+	keys.Apply(true, nil, nil)
 	if _, err := keys.Authenticate(ctx, secret); !errors.Is(err, access.ErrUnauthenticated) {
 		t.Errorf("before it is known: %v", err)
 	}
-	keys.Apply(true, []*registryv1.KeyRecord{record}, nil)
+	keys.Apply(false, []*registryv1.KeyRecord{record}, nil)
 	p, err := keys.Authenticate(ctx, secret)
 	if want := (access.Principal{ID: "alice", Role: registryv1.Role_ROLE_VIEWER, Method: "key"}); err != nil || p != want {
 		t.Errorf("got %v, %v", p, err)
@@ -47,6 +49,23 @@ func TestAnAPIKeyNamesItsPrincipalUntilItIsRevoked(t *testing.T) {
 	if _, err := keys.Authenticate(ctx, secret); !errors.Is(err, access.ErrUnauthenticated) {
 		t.Errorf("after it was revoked: %v", err)
 	}
+}
+
+func TestAKeyIsNotCalledWrongBeforeTheFirstKeysAreThere(t *testing.T) {
+	record, secret, err := access.NewKey("alice", registryv1.Role_ROLE_USER, "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var keys access.KeySet
+		if _, err := keys.Authenticate(t.Context(), secret); !errors.Is(err, access.ErrUnavailable) {
+			t.Errorf("keys never come: %v", err)
+		}
+		time.AfterFunc(time.Second, func() { keys.Apply(true, []*registryv1.KeyRecord{record}, nil) })
+		if p, err := keys.Authenticate(t.Context(), secret); err != nil || p.ID != "alice" {
+			t.Errorf("keys come while it waits: %v, %v", p, err)
+		}
+	})
 }
 
 func TestAnAPIKeyExpires(t *testing.T) {

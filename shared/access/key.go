@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,9 +65,21 @@ func GivenKey(text, principal string, role registryv1.Role, description string) 
 
 func plain(s string) bool { return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789") == "" }
 
-// KeySet authenticates API keys. It is filled from the catalogue. The zero KeySet holds none.
+// firstKeys is how long a request waits for the first keys. A process that just started answers it late rather than
+// call a good key wrong: balancers may send requests before they learn that it is not ready.
+const firstKeys = 5 * time.Second
+
+// KeySet authenticates API keys. It is filled from the catalogue. The zero KeySet waits for its first keys.
 type KeySet struct {
-	keys atomic.Pointer[map[string]*registryv1.KeyRecord] // by id
+	keys   atomic.Pointer[map[string]*registryv1.KeyRecord] // by id
+	once   sync.Once
+	filled chan struct{} // closed once there are keys; see first
+}
+
+// first is closed once keys were applied, be it none.
+func (s *KeySet) first() chan struct{} {
+	s.once.Do(func() { s.filled = make(chan struct{}) })
+	return s.filled
 }
 
 // Apply takes a published change of the keys. Calls must not overlap.
@@ -84,16 +97,28 @@ func (s *KeySet) Apply(snapshot bool, changed []*registryv1.KeyRecord, removed [
 	for _, id := range removed {
 		delete(next, id)
 	}
-	s.keys.Store(&next)
+	if s.keys.Swap(&next) == nil {
+		close(s.first())
+	}
 }
 
 // Authenticate implements Authenticator.
-func (s *KeySet) Authenticate(_ context.Context, bearer string) (Principal, error) {
+func (s *KeySet) Authenticate(ctx context.Context, bearer string) (Principal, error) {
 	rest, ok := strings.CutPrefix(bearer, keyPrefix)
 	id, private, split := strings.Cut(rest, "_")
-	held := s.keys.Load()
-	if !ok || !split || held == nil {
+	if !ok || !split {
 		return Principal{}, ErrUnauthenticated
+	}
+	held := s.keys.Load()
+	if held == nil {
+		wait, cancel := context.WithTimeout(ctx, firstKeys)
+		defer cancel()
+		select {
+		case <-s.first():
+			held = s.keys.Load()
+		case <-wait.Done():
+			return Principal{}, ErrUnavailable
+		}
 	}
 	record := (*held)[id]
 	hash := sha256.Sum256([]byte(private))

@@ -100,10 +100,11 @@ func (f *Follower) follow(ctx context.Context) (got bool, err error) {
 func (f *Follower) apply(change *registryv1.WatchCatalogResponse) {
 	before := f.current.Load()
 	now := before.Apply(change)
+	// The catalogue first: who waits for the first keys finds it there.
+	f.current.Store(now)
 	if f.config.Keys != nil {
 		f.config.Keys(change.GetSnapshot(), change.GetKeys(), change.GetRemovedKeys())
 	}
-	f.current.Store(now)
 	select {
 	case <-f.loaded:
 	default:
