@@ -6,8 +6,7 @@
 {{- define "erlmcp.registry.volumes" -}}
 - name: config
   configMap:
-    name: {{ .Release.Name }}-config
-    items: [{key: erlmcp.yaml, path: erlmcp.yaml}]
+    name: {{ .Release.Name }}-servers
 {{- end }}
 {{- define "erlmcp.registry.env" -}}
 - name: ERLMCP_ADMIN_KEY
