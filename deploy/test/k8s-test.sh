@@ -199,7 +199,7 @@ stop_load() {
 drain() {
 	local node others least=99 ready code=0 watcher
 	node=$(k get pod erlmcp-cluster-0 -o jsonpath='{.spec.nodeName}')
-	others=$("$kubectl" get nodes -o jsonpath='{range .items[?(@.spec.unschedulable!=true)]}{.metadata.name}{"\n"}{end}' | grep -cvx "$node" || true)
+	others=$("$kubectl" get nodes --field-selector spec.unschedulable=false -o name | grep -cvx "node/$node" || true)
 	say "drain the node $node; $others others"
 	(while :; do
 		k get statefulset erlmcp-cluster -o jsonpath='{.status.readyReplicas}{"\n"}' >> "$work/ready" 2> /dev/null || true
