@@ -258,6 +258,8 @@ test_helm() {
 	cat > "$work/values.yaml" <<YAML
 image: {repository: $repository, tag: "$tag"}
 adminKey: $key
+# A small node holds it all.
+erlmcp: {resources: {requests: {cpu: 50m, memory: 64Mi}}}
 redis: {image: "$redis", persistence: {enabled: false}}
 postgres: {image: "$postgres", persistence: {enabled: false}}
 YAML
