@@ -9,7 +9,7 @@
 # What `make` needs, for the quality lanes of compose: docker compose run --rm erlmcp-unit make eunit.
 FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS toolchain
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates git make postgresql redis-server shellcheck \
+ && apt-get install -y --no-install-recommends git make postgresql redis-server shellcheck \
  && rm -rf /var/lib/apt/lists/* \
  && git config --system --add safe.directory /src
 WORKDIR /src
