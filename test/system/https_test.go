@@ -59,10 +59,13 @@ func TestEveryClientPortSpeaksTLS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tools, err := session.ListTools(t.Context(), nil)
-			if err != nil || len(tools.Tools) == 0 {
-				t.Errorf("no tools: %v", err)
-			}
+			testkit.Eventually(t, func() error { // the demo's tools are found out meanwhile
+				tools, err := session.ListTools(t.Context(), nil)
+				if err == nil && len(tools.Tools) == 0 {
+					err = errors.New("no tools")
+				}
+				return err
+			}, 10*time.Second)
 			_ = session.Close()
 		}
 	})

@@ -22,7 +22,7 @@ func TestThroughStockProxies(t *testing.T) {
 	must(t, err)
 	many := cluster.RunCluster(t, cluster.Erlmcp{
 		Binary: program, Env: []string{"ERLMCP_KEEP_ALIVE=1s"},
-		Config: "servers:\n  - {name: fixtures, prefix: \"\", url: \"" + cluster.RunFixtures(t, fixtures, "legacy").URL + "\"}\n",
+		Config: "servers:\n  - {name: fixtures, prefix: \"\", promote_after: 50ms, url: \"" + cluster.RunFixtures(t, fixtures, "legacy").URL + "\"}\n",
 	}, cluster.Layout{})
 	testkit.Eventually(t, func() error { return ready(many.API.Address(), 1) }, time.Minute)
 	ports, err := cluster.FreePorts(3)

@@ -48,6 +48,7 @@ type guest struct {
 	used  time.Time
 	kept  time.Time // until then the server has tasks of its own
 
+	watches *watches      // of a modern server; nil for none
 	logging chan struct{} // a place for the one who reads or changes logs
 	logs    upstream.Peer // was told to log everything
 }
@@ -249,7 +250,7 @@ func (l guestListener) Notification(method string, params json.RawMessage) {
 		l.guest.guests.owner.listChanged(l.guest.key.server)
 	case mcp.MethodResourceUpdated:
 		uri, _ := jsonrpc.GetString(params, "uri")
-		l.guest.updated(uri)
+		l.guest.updated(uri, uri)
 	default:
 		if r := l.only(); r != nil {
 			r.Notification(method, params)

@@ -12,11 +12,11 @@ import (
 	"erlmcp.dev/shared/upstream"
 )
 
-// updated tells those who listen that a resource changed.
-func (e *guest) updated(uri string) {
+// updated tells those who listen to a resource that it, or a part of it, changed.
+func (e *guest) updated(subscribed, uri string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for to := range e.subs[uri] {
+	for to := range e.subs[subscribed] {
 		select {
 		case to <- uri:
 		default: // one update of many was enough to make it look
@@ -36,16 +36,15 @@ func (e *guest) listen(ctx context.Context, m *jsonrpc.Message, send func([]byte
 	if err != nil {
 		return err
 	}
-	if end.Modern {
-		_, err := end.Call(ctx, upstream.Request{Method: m.Method, Params: m.Params}, forward(func(method string, params json.RawMessage) {
-			_ = send(jsonrpc.Request(nil, method, params)) // a gateway that is gone ends ctx
-		}))
-		return err
-	}
 	updates := make(chan string, 64)
+	var lost <-chan struct{}
 	defer e.leave(end, uris, updates)
 	for _, uri := range uris {
 		e.join(uri, updates)
+		if end.Modern {
+			lost = e.watch(end, uri, m.Params)
+			continue
+		}
 		if _, err := end.Call(ctx, upstream.Request{Method: mcp.MethodSubscribe, Params: uriParams(uri)}, nil); err != nil {
 			if broken(err) {
 				e.slot.drop(end)
@@ -59,9 +58,77 @@ func (e *guest) listen(ctx context.Context, m *jsonrpc.Message, send func([]byte
 			if err := send(jsonrpc.Request(nil, mcp.MethodResourceUpdated, uriParams(uri))); err != nil {
 				return err
 			}
+		case <-lost:
+			return fmt.Errorf("%w: the server ended the subscription", upstream.ErrLost)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// watches are what a modern server was asked to tell, once for each resource however many listen: of several
+// subscriptions to one resource in a conversation, servers are known to serve the newest only, and to end it with any
+// of the others. So one goes on when nobody listens any more, until there are too many.
+type watches struct {
+	peer  upstream.Peer
+	stops map[string]context.CancelFunc // by URI
+	lost  chan struct{}                 // closed when one of them ended although it was wanted
+}
+
+// watch has a modern server asked to tell of a resource, unless it is. params are those of a listener.
+func (e *guest) watch(end End, uri string, params json.RawMessage) (lost <-chan struct{}) {
+	e.guests.mu.Lock()
+	defer e.guests.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.watches == nil || e.watches.peer != end.Peer {
+		e.watches = &watches{peer: end.Peer, stops: map[string]context.CancelFunc{}, lost: make(chan struct{})}
+	}
+	w := e.watches
+	if w.stops[uri] != nil || e.guests.closed {
+		return w.lost
+	}
+	if len(w.stops) >= maxSubs {
+		for other, stop := range w.stops {
+			if len(e.subs[other]) == 0 {
+				stop()
+				delete(w.stops, other)
+			}
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w.stops[uri] = stop
+	one, _ := json.Marshal([]string{uri}) // of a string: it does not fail
+	params = jsonrpc.With(params, one, "notifications", "resourceSubscriptions")
+	e.guests.tasks.Go(func() {
+		defer stop()
+		_, err := end.Call(ctx, upstream.Request{Method: mcp.MethodListen, Params: params}, forward(func(method string, params json.RawMessage) {
+			if changed, ok := jsonrpc.GetString(params, "uri"); ok && method == mcp.MethodResourceUpdated {
+				e.updated(uri, changed)
+			}
+		}))
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && broken(err) {
+			e.slot.drop(end)
+		}
+		e.unwatch(w)
+	})
+	return w.lost
+}
+
+// unwatch ends all watches of a conversation in which one was lost; who listens is told, and listens anew.
+func (e *guest) unwatch(w *watches) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.watches != w {
+		return
+	}
+	e.watches = nil
+	close(w.lost)
+	for _, stop := range w.stops {
+		stop()
 	}
 }
 
@@ -95,7 +162,7 @@ func (e *guest) leave(end End, uris []string, updates chan<- string) {
 			delete(e.subs, uri)
 		}
 		e.mu.Unlock()
-		if last {
+		if last && !end.Modern {
 			ctx, cancel := context.WithTimeout(context.Background(), unsubscribeTime)
 			_, _ = end.Call(ctx, upstream.Request{Method: mcp.MethodUnsubscribe, Params: uriParams(uri)}, nil)
 			cancel()
