@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/transport"
 )
 
 // Server serves the connections of one transport. Its fields must not change once it serves.
@@ -23,7 +24,7 @@ type Server struct {
 	// gets a second more for each 64 KiB.
 	WriteTimeout time.Duration
 	// Count counts connections and messages. Optional.
-	Count Counter
+	Count transport.Counter
 	Log   *slog.Logger
 
 	open    atomic.Int64
@@ -34,19 +35,6 @@ type Server struct {
 	ctx     context.Context // ends what Shutdown does not wait for any longer
 	cancel  context.CancelFunc
 }
-
-// Counter counts what goes over a transport.
-type Counter interface {
-	Connected()
-	Sent()
-	Received()
-}
-
-type uncounted struct{}
-
-func (uncounted) Connected() {}
-func (uncounted) Sent()      {}
-func (uncounted) Received()  {}
 
 // MaxBatch is how many messages a batch may hold.
 const MaxBatch = 100
@@ -67,7 +55,7 @@ func (s *Server) init() {
 			s.WriteTimeout = 30 * time.Second
 		}
 		if s.Count == nil {
-			s.Count = uncounted{}
+			s.Count = transport.Uncounted{}
 		}
 		if s.Log == nil {
 			s.Log = slog.New(slog.DiscardHandler)

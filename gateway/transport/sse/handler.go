@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
 	"erlmcp.dev/shared/telemetry"
 )
@@ -36,7 +37,7 @@ type Handler struct {
 	// MaxRequests is how many requests of all clients are carried out at once; 4,096 when 0.
 	MaxRequests int
 	// Count counts streams and messages. Optional.
-	Count Counter
+	Count transport.Counter
 	Log   *slog.Logger
 
 	open    atomic.Int64
@@ -48,19 +49,6 @@ type Handler struct {
 	idle    chan struct{} // closed while no request runs
 	closed  bool
 }
-
-// Counter counts what goes over the transport.
-type Counter interface {
-	Connected()
-	Sent()
-	Received()
-}
-
-type uncounted struct{}
-
-func (uncounted) Connected() {}
-func (uncounted) Sent()      {}
-func (uncounted) Received()  {}
 
 func (h *Handler) init() {
 	h.start.Do(func() {
@@ -80,7 +68,7 @@ func (h *Handler) init() {
 			h.Draining = context.Background()
 		}
 		if h.Count == nil {
-			h.Count = uncounted{}
+			h.Count = transport.Uncounted{}
 		}
 		if h.Log == nil {
 			h.Log = slog.New(slog.DiscardHandler)

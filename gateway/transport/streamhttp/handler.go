@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -31,6 +32,8 @@ type Handler struct {
 	// Draining ends when the gateway begins to stop: streams that wait for events end then, so that their
 	// clients go elsewhere.
 	Draining context.Context
+	// Count counts connections and messages. Optional.
+	Count transport.Counter
 
 	open atomic.Int64
 }
@@ -42,6 +45,9 @@ func (h *Handler) Connections() int { return int(h.open.Load()) }
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.open.Add(1)
 	defer h.open.Add(-1)
+	if transport.First(r.Context()) {
+		h.count().Connected()
+	}
 	h.deadline(w)
 	principal, ok := h.Guard.Admit(w, r)
 	if !ok {
@@ -60,6 +66,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		notAllowed(w)
 	}
+}
+
+func (h *Handler) count() transport.Counter {
+	if h.Count == nil {
+		return transport.Uncounted{}
+	}
+	return h.Count
 }
 
 func notAllowed(w http.ResponseWriter) {
@@ -81,6 +94,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, c engine.Client) 
 	if !ok {
 		return
 	}
+	h.count().Received()
 	out := h.newReply(w, r, accept)
 	defer out.stop()
 	m, err := jsonrpc.Parse(body)

@@ -148,6 +148,7 @@ func (o *reply) Send(id string, message []byte) error {
 	o.buffer = o.buffer[:0]
 	switch {
 	case message != nil:
+		o.handler.count().Sent()
 		o.buffer = sse.AppendEvent(o.buffer, id, message)
 	case o.version >= mcp.V2025_11_25:
 		o.buffer = append(o.buffer, retry...)
@@ -164,6 +165,9 @@ func (o *reply) finish(r engine.Reply) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ended = true
+	if r.Body != nil {
+		o.handler.count().Sent()
+	}
 	if o.started {
 		if r.Body != nil && o.ctx.Err() == nil {
 			o.flush(sse.AppendEvent(o.buffer[:0], r.EventID, r.Message()))

@@ -16,6 +16,7 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/gateway/limit"
 	"erlmcp.dev/gateway/owners"
+	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	"erlmcp.dev/shared/config"
@@ -130,6 +131,7 @@ func (p *process) serveHTTPOn(name string, l net.Listener, handler http.Handler)
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		ConnContext:       transport.ConnContext,
 	}
 	p.add(name+" port", func(ctx context.Context) error {
 		failed := make(chan error, 1)

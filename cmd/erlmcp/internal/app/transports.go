@@ -27,7 +27,7 @@ type transports struct {
 func (p *process) newTransports(e *engine.Engine, g *guard.Guard) *transports {
 	quiet := p.cfg.Limits.KeepAlive
 	t := &transports{
-		http: &streamhttp.Handler{Engine: e, Guard: g, KeepAlive: quiet, Draining: p.draining},
+		http: &streamhttp.Handler{Engine: e, Guard: g, KeepAlive: quiet, Draining: p.draining, Count: p.metrics.Transport(telemetry.TransportHTTP)},
 		ws:   &websocket.Handler{Server: p.channels(telemetry.TransportWebSocket, e), Guard: g, Ping: quiet},
 		tcp:  &tcp.Handler{Server: p.channels(telemetry.TransportTCP, e), Guard: g},
 		sse:  &sse.Handler{Engine: e, Guard: g, KeepAlive: quiet, Draining: p.draining, Count: p.metrics.Transport(telemetry.TransportSSE), Log: p.log},
