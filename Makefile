@@ -120,6 +120,10 @@ benchmark: microbench ## The Go benchmarks
 
 ##@ Deeper
 
+.PHONY: vandals
+vandals: ## Let 10,000 clients misbehave, and see that nothing stays behind
+	ERLMCP_VANDALS=10000 go test -count=1 -v -run TestVandals ./test/transports
+
 .PHONY: compatibility
 compatibility: ## Write docs/compatibility.md from a run of every cell
 	ERLMCP_UPDATE=1 go test -count=1 -run TestEveryCell ./test/transports

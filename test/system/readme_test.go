@@ -109,3 +109,14 @@ func TestTheTasksPagesCommandsRun(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// The TCP transport's example runs as printed, with the real nc.
+func TestNetcatSpeaksOverTCP(t *testing.T) {
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp})
+	testkit.Program(t, "nc", "netcat-openbsd")
+	script := strings.ReplaceAll(block(t, "docs/transports.md", "nc -N"), "nc -N localhost 8080", "nc -N 127.0.0.1 "+strconv.Itoa(up.Ports.API))
+	out, err := exec.CommandContext(t.Context(), "sh", "-ec", script).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"supportedVersions"`) {
+		t.Errorf("%v\n%s\n%s", err, script, out)
+	}
+}
