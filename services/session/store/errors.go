@@ -15,6 +15,7 @@ var (
 	ErrTooLarge  = errors.New("the state is too large")
 	ErrGone      = errors.New("events after this one are no longer kept")
 	ErrClosed    = errors.New("the stream is closed")
+	ErrOtherCall = errors.New("the key stands for another call")
 	ErrLeaseLost = errors.New("the node's lease ran out or was replaced: join again")
 	// ErrInvalid: an argument is none that a store takes, such as an empty name.
 	ErrInvalid = errors.New("invalid argument")

@@ -15,7 +15,7 @@ type Limits struct {
 	// sessions belong to one.
 	PrincipalSessions int
 
-	// StateValues is the most named values of a session; 64.
+	// StateValues is the most named values of a session; 1,100: one for each call under way, and some more.
 	StateValues int
 	// StateBytes is the most bytes of all names and values of a session; 256 KiB.
 	StateBytes int
@@ -31,6 +31,15 @@ type Limits struct {
 	// a reader is told ErrGone where it might have missed something.
 	TrimmedStreams int
 
+	// ResultTTL is how long the result of a call under a key is kept; 10 minutes.
+	ResultTTL time.Duration
+	// ResultLease is how long one who carries such a call out may be silent; 10 s.
+	ResultLease time.Duration
+	// ResultBytes is the most bytes of one such result; 256 KiB.
+	ResultBytes int
+	// PrincipalResults is the most results kept for a principal; 1,000.
+	PrincipalResults int
+
 	// Tasks is the most tasks in all; 10,000.
 	Tasks int
 	// PrincipalTasks is the most tasks of one principal; 1,000.
@@ -44,12 +53,16 @@ func (l Limits) WithDefaults() Limits {
 	l.IdleTTL = or(l.IdleTTL, 30*time.Minute)
 	l.Sessions = or(l.Sessions, 100_000)
 	l.PrincipalSessions = or(l.PrincipalSessions, 10_000)
-	l.StateValues = or(l.StateValues, 64)
+	l.StateValues = or(l.StateValues, 1100)
 	l.StateBytes = or(l.StateBytes, 256<<10)
 	l.Events = or(l.Events, 1000)
 	l.EventBytes = or(l.EventBytes, 4<<20)
 	l.EventAge = or(l.EventAge, 10*time.Minute)
 	l.TrimmedStreams = or(l.TrimmedStreams, 256)
+	l.ResultTTL = or(l.ResultTTL, 10*time.Minute)
+	l.ResultLease = or(l.ResultLease, 10*time.Second)
+	l.ResultBytes = or(l.ResultBytes, 256<<10)
+	l.PrincipalResults = or(l.PrincipalResults, 1000)
 	l.Tasks = or(l.Tasks, 10_000)
 	l.PrincipalTasks = or(l.PrincipalTasks, 1000)
 	l.TaskBytes = or(l.TaskBytes, 1<<20)
@@ -138,6 +151,14 @@ func (l Limits) CheckState(state map[string][]byte) error {
 // StateTooLarge is the ErrTooLarge for a state of so many values and bytes.
 func (l Limits) StateTooLarge(values, size int) error {
 	return fmt.Errorf("%d values of %d bytes, and %d of %d are allowed: %w", values, size, l.StateValues, l.StateBytes, ErrTooLarge)
+}
+
+// Check refuses a key that no store takes. ErrInvalid.
+func (k ResultKey) Check() error {
+	if err := checkName("principal", k.Principal, maxPrincipal); err != nil {
+		return err
+	}
+	return checkName("result", k.Key, maxName)
 }
 
 // CheckTask refuses a task that can't be created. ErrInvalid, ErrTooLarge.

@@ -12,6 +12,7 @@ type Store interface {
 	Leases
 	Sessions
 	Events
+	Results
 	Tasks
 	// Ready tells whether the store can be reached.
 	Ready(ctx context.Context) error
@@ -86,6 +87,20 @@ type Events interface {
 	// stream that is new since looks like the return of it. So read a stream whose first number is known after
 	// the number before that one, not after 0. A stream that never had an event is empty.
 	Read(ctx context.Context, id, stream string, after uint64, limit int) (Page, error)
+}
+
+// Results are what calls gave whose clients named them by a key, so that a call that is sent again under its key is not
+// carried out again. They belong to a principal and outlive its sessions, but not Limits.ResultTTL.
+type Results interface {
+	// Reserve takes a principal's key for a call, which digest stands for, and says what is known of it. Of many who
+	// reserve at once one is told Reserved: holder then carries the call out, says so by Renew and keeps its answer by
+	// Settle. A call whose holder fell silent for Limits.ResultLease is Abandoned; repeatable reserves it anew instead.
+	// ErrOtherCall when the key stands for another call, ErrLimit beyond the principal's number of results, ErrInvalid.
+	Reserve(ctx context.Context, key ResultKey, digest, holder string, repeatable bool) (Result, error)
+	// Renew says that holder still carries the call out. ErrFenced when it is not its any more.
+	Renew(ctx context.Context, key ResultKey, holder string) error
+	// Settle keeps the call's answer; nil frees the key instead, as if there had been no call. ErrFenced, ErrTooLarge.
+	Settle(ctx context.Context, key ResultKey, holder string, answer []byte) error
 }
 
 // Tasks are records of calls that go on behind their answer, each with an owner as a session has. A task is gone when

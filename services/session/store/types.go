@@ -53,6 +53,8 @@ type Owner struct {
 	Epoch   uint64
 	// Alive: the node's lease has not run out.
 	Alive bool
+	// Lease is the lease's ID, for Leave to end it in the node's stead; empty when it is gone, and in a List.
+	Lease string
 	// Released: the node gave the session up.
 	Released bool
 }
@@ -84,6 +86,29 @@ type Page struct {
 	// Closed: the stream is closed and these are its last events.
 	Closed bool
 }
+
+// ResultKey names a call: a principal's own key, of 1 to 256 bytes.
+type ResultKey struct {
+	Principal, Key string
+}
+
+// Result is what is known of a call under a key.
+type Result struct {
+	State ResultState
+	// Answer is what the call gave, where it is Answered.
+	Answer []byte
+}
+
+// ResultState says how far a call came.
+type ResultState string
+
+// The states of a call under a key.
+const (
+	Reserved  ResultState = "reserved"  // by the one who asks
+	UnderWay  ResultState = "working"   // by another one
+	Abandoned ResultState = "abandoned" // by one who is gone
+	Answered  ResultState = "answered"
+)
 
 // Task is what is kept of a task.
 type Task struct {

@@ -27,6 +27,7 @@ type Store struct {
 	ids ordered
 	// principals counts sessions; those with none are absent.
 	principals map[string]int
+	results    results
 	tasks      tasks
 }
 
@@ -40,6 +41,7 @@ func New(limits store.Limits) *Store {
 		sessions:   make(map[string]*session),
 		idle:       list.New(),
 		principals: make(map[string]int),
+		results:    results{byKey: make(map[store.ResultKey]*result), of: make(map[string]int)},
 		tasks:      newTasks(),
 	}
 }
@@ -67,6 +69,7 @@ func (s *Store) lock() (now time.Time) {
 		}
 		s.drop(oldest)
 	}
+	s.results.sweep(now)
 	s.tasks.sweep(now)
 	for name, l := range s.leases { // a cluster in one process has one node
 		if !now.Before(l.until) {
@@ -113,7 +116,7 @@ func (s *Store) owner(of *session) store.Owner {
 // present fills in what the node's lease says of an owner. The caller holds the lock.
 func (s *Store) present(owner store.Owner) store.Owner {
 	if l, ok := s.leases[owner.Node]; ok {
-		owner.Address, owner.Alive = l.node.Address, true
+		owner.Address, owner.Alive, owner.Lease = l.node.Address, true, l.id
 	}
 	return owner
 }

@@ -24,7 +24,8 @@ func open(_ testing.TB, limits store.Limits) storetest.Opened {
 func (s *Store) left() int {
 	s.lock()
 	defer s.mu.Unlock()
-	return len(s.sessions) + len(s.leases) + len(s.principals) + s.idle.Len() + len(s.ids.blocks) + len(s.tasks.all) + len(s.tasks.ends) + len(s.tasks.principals)
+	return len(s.sessions) + len(s.leases) + len(s.principals) + s.idle.Len() + len(s.ids.blocks) + len(s.results.byKey) + len(s.results.of) + s.results.ends.Len() +
+		len(s.tasks.all) + len(s.tasks.ends) + len(s.tasks.principals)
 }
 
 func TestStore(t *testing.T) { storetest.Run(t, open) }

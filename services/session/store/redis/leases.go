@@ -105,7 +105,7 @@ func (s *Store) owned(ctx context.Context, owner store.Owner) (store.Owner, erro
 	case err != nil:
 		return owner, fmt.Errorf("read the lease of node %s: %w", owner.Node, err)
 	}
-	_, owner.Address, _ = strings.Cut(lease, "\n")
+	owner.Lease, owner.Address, _ = strings.Cut(lease, "\n")
 	owner.Alive = true
 	return owner, nil
 }

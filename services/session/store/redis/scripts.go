@@ -40,6 +40,11 @@ var (
 	//go:embed lua/list.lua
 	listSource string
 
+	//go:embed lua/reserve_result.lua
+	reserveResultSource string
+	//go:embed lua/settle_result.lua
+	settleResultSource string
+
 	//go:embed lua/task_reserve.lua
 	taskReserveSource string
 	//go:embed lua/task_create.lua
@@ -74,6 +79,9 @@ var (
 	keepScript    = redisx.NewScript("keep", sharedSource, keepSource)
 	dropScript    = redisx.NewScript("drop", sharedSource, dropSource)
 	listScript    = redisx.NewScript("list", sharedSource, listSource)
+
+	reserveResultScript = redisx.NewScript("reserve_result", sharedSource, reserveResultSource)
+	settleResultScript  = redisx.NewScript("settle_result", sharedSource, settleResultSource)
 
 	taskReserveScript = redisx.NewScript("task_reserve", sharedSource, taskReserveSource)
 	taskCreateScript  = redisx.NewScript("task_create", sharedSource, taskCreateSource)

@@ -60,17 +60,33 @@ func testOwnership(t *testing.T, open Open) {
 			}
 		},
 		"a session of a node that lives can't be claimed": func(t *testing.T, s Opened) {
-			join(t, s, "a")
+			lease := join(t, s, "a")
 			id := create(t, s, "a")
 			_, err := s.Claim(t.Context(), id, "b", 1)
 			var owned *store.OwnedError
 			if !errors.As(err, &owned) || !errors.Is(err, store.ErrOwned) {
 				t.Fatalf("got %v", err)
 			}
-			if want := (store.Owner{Node: "a", Address: "a.test:9102", Epoch: 1, Alive: true}); owned.Owner != want || !owned.Owner.Holds() {
+			if want := (store.Owner{Node: "a", Address: "a.test:9102", Epoch: 1, Alive: true, Lease: lease.ID}); owned.Owner != want || !owned.Owner.Holds() {
 				t.Fatalf("the owner is %+v", owned.Owner)
 			}
 			must(t, s.Save(t.Context(), id, "a", 1, store.Changes{}))
+		},
+		"a lease that another node ends ends only if it still is the one that was seen": func(t *testing.T, s Opened) {
+			join(t, s, "a")
+			id := create(t, s, "a")
+			seen := store.Lease{Node: store.Node{Name: "a"}, ID: get(t, s, id).Owner.Lease}
+			now := join(t, s, "a") // it came back
+			must(t, s.Leave(t.Context(), seen))
+			if owner := get(t, s, id).Owner; !owner.Holds() || owner.Lease != now.ID {
+				t.Fatalf("the owner is %+v", owner)
+			}
+			seen.ID = now.ID
+			must(t, s.Leave(t.Context(), seen))
+			if _, err := s.Claim(t.Context(), id, "b", 1); err != nil {
+				t.Fatal(err)
+			}
+			wants(t, s.Beat(t.Context(), now), store.ErrLeaseLost)
 		},
 		"a session of a node that left can be claimed": func(t *testing.T, s Opened) {
 			lease := join(t, s, "a")

@@ -15,7 +15,7 @@ import (
 func testSessions(t *testing.T, open Open) {
 	each(t, open, map[string]func(*testing.T, Opened){
 		"a session is found as it was created": func(t *testing.T, s Opened) {
-			join(t, s, "a")
+			lease := join(t, s, "a")
 			made := store.Record{
 				ID: uuid.NewString(), Principal: "user {1}:\n", Version: "2025-06-18", View: "tools",
 				Capabilities: []byte(`{"roots":{}}`), ClientInfo: []byte(`{"name":"ide"}`),
@@ -27,7 +27,7 @@ func testSessions(t *testing.T, open Open) {
 				t.Errorf("created %v, used %v", got.CreatedAt, got.UsedAt)
 			}
 			made.CreatedAt, made.UsedAt = got.CreatedAt, got.UsedAt
-			want := store.Session{Record: made, Owner: store.Owner{Node: "a", Address: "a.test:9102", Epoch: 1, Alive: true}}
+			want := store.Session{Record: made, Owner: store.Owner{Node: "a", Address: "a.test:9102", Epoch: 1, Alive: true, Lease: lease.ID}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatal(diff)
 			}

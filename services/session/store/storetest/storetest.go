@@ -29,6 +29,7 @@ func Run(t *testing.T, open Open) {
 	t.Run("idleness", func(t *testing.T) { testIdleness(t, open) })
 	t.Run("list", func(t *testing.T) { testList(t, open) })
 	t.Run("events", func(t *testing.T) { testEvents(t, open) })
+	t.Run("results", func(t *testing.T) { testResults(t, open) })
 	t.Run("tasks", func(t *testing.T) { testTasks(t, open) })
 	t.Run("properties", func(t *testing.T) { testProperties(t, open) })
 }

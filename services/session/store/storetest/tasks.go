@@ -35,9 +35,9 @@ func getTask(t testing.TB, s store.Store, id string) store.HeldTask {
 func testTasks(t *testing.T, open Open) {
 	each(t, open, map[string]func(*testing.T, Opened){
 		"a task is found as it was made, with its owner": func(t *testing.T, s Opened) {
-			join(t, s, "a")
+			lease := join(t, s, "a")
 			made := createTask(t, s, "a")
-			want := store.HeldTask{Task: made, Owner: store.Owner{Node: "a", Address: "a.test:9102", Epoch: 1, Alive: true}}
+			want := store.HeldTask{Task: made, Owner: store.Owner{Node: "a", Address: "a.test:9102", Epoch: 1, Alive: true, Lease: lease.ID}}
 			if diff := cmp.Diff(want, getTask(t, s, made.ID)); diff != "" {
 				t.Fatal(diff)
 			}
