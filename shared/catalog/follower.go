@@ -54,6 +54,14 @@ func (f *Follower) Ready() error {
 	}
 }
 
+// Await waits until there is a catalogue, or ctx ends.
+func (f *Follower) Await(ctx context.Context) {
+	select {
+	case <-f.loaded:
+	case <-ctx.Done():
+	}
+}
+
 // Run follows the registry until ctx ends, and comes back to it when the stream breaks.
 func (f *Follower) Run(ctx context.Context) error {
 	const longest = 5 * time.Second

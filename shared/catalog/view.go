@@ -56,7 +56,8 @@ type Entry struct {
 	// JSON is the object that clients are shown.
 	JSON json.RawMessage
 
-	headers []mcp.HeaderParam // of a tool
+	headers    []mcp.HeaderParam // of a tool
+	repeatable bool              // a tool that may be called twice
 }
 
 type list struct {
@@ -117,6 +118,7 @@ func (v *View) add(k Kind, s *registryv1.CatalogServer, items []*registryv1.Item
 		}
 		if k == Tools {
 			e.headers = mcp.HeaderParams(jsonrpc.Get(e.JSON, "inputSchema"))
+			e.repeatable = repeatable(e.JSON)
 		}
 		l.index[e.Public] = len(l.entries)
 		l.entries = append(l.entries, e)

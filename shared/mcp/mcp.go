@@ -85,6 +85,9 @@ const (
 	MetaLogLevel       = "io.modelcontextprotocol/logLevel"
 	MetaSubscriptionID = "io.modelcontextprotocol/subscriptionId"
 	MetaProgressToken  = "progressToken"
+
+	// MetaIdempotencyKey names a call: sent again under the same key it is not carried out again. It is ours.
+	MetaIdempotencyKey = "dev.erlmcp/idempotencyKey"
 )
 
 // ExtensionTasks names the tasks extension (SEP-2663) in capabilities of clients and servers.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"erlmcp.dev/shared/jsonrpc"
 )
@@ -25,19 +26,23 @@ func Explain(server string, err error) *jsonrpc.Error {
 	case errors.As(err, &refused):
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q answered with HTTP status %d instead of MCP; its operator should look at it", server, refused.Status)
 	case errors.Is(err, ErrNotSent), errors.Is(err, ErrSessionGone):
-		e := jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q can't be reached; nothing was done, try again later", server)
-		e.Data = notSent
-		return e
+		return NotSent(fmt.Sprintf("server %q can't be reached; nothing was done, try again later", server))
 	case errors.Is(err, ErrTooLarge):
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q sent an answer beyond the size limit", server)
 	case errors.Is(err, ErrRefused):
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q sent something that is no MCP answer; its operator should look at it", server)
 	case errors.Is(err, context.DeadlineExceeded):
-		e := jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q did not answer in time; whether the call was carried out is unknown", server)
-		e.Data = unknown
-		return e
+		return Lost(fmt.Sprintf("server %q did not answer in time; whether the call was carried out is unknown", server))
 	}
-	e := jsonrpc.Errorf(jsonrpc.CodeInternal, "the answer of server %q was lost; whether the call was carried out is unknown", server)
-	e.Data = unknown
-	return e
+	return Lost(fmt.Sprintf("the answer of server %q was lost; whether the call was carried out is unknown", server))
+}
+
+// NotSent is the error of a call that was certainly not carried out.
+func NotSent(message string) *jsonrpc.Error {
+	return &jsonrpc.Error{Code: jsonrpc.CodeInternal, Message: message, Data: notSent}
+}
+
+// Lost is the error of a call of which nobody knows whether it was carried out.
+func Lost(message string) *jsonrpc.Error {
+	return &jsonrpc.Error{Code: jsonrpc.CodeInternal, Message: message, Data: unknown}
 }

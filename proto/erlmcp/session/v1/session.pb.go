@@ -423,8 +423,11 @@ func (x *InitializeSessionResponse) GetFacts() *SessionFacts {
 }
 
 type LocateSessionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// host:port of an owner that could not be reached. If it still counts as the session's owner, and refuses a
+	// connection from here too, its lease is ended before its time.
+	Unreachable   string `protobuf:"bytes,2,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -462,6 +465,13 @@ func (*LocateSessionRequest) Descriptor() ([]byte, []int) {
 func (x *LocateSessionRequest) GetSessionId() string {
 	if x != nil {
 		return x.SessionId
+	}
+	return ""
+}
+
+func (x *LocateSessionRequest) GetUnreachable() string {
+	if x != nil {
+		return x.Unreachable
 	}
 	return ""
 }
@@ -550,7 +560,7 @@ type WatchSessionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Grows by one with each session that ends or moves, or whose facts change.
 	Mark uint64 `protobuf:"varint,1,opt,name=mark,proto3" json:"mark,omitempty"`
-	// That session; empty in the first message.
+	// That session; empty in a message that only says that the owner is there.
 	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -666,7 +676,10 @@ type SendRequest struct {
 	Resumable bool `protobuf:"varint,4,opt,name=resumable,proto3" json:"resumable,omitempty"`
 	// The client can come back to its session but not to this stream: should it break, what is still to come
 	// goes to the standing stream, as far as that has room.
-	FallBack      bool `protobuf:"varint,5,opt,name=fall_back,json=fallBack,proto3" json:"fall_back,omitempty"`
+	FallBack bool `protobuf:"varint,5,opt,name=fall_back,json=fallBack,proto3" json:"fall_back,omitempty"`
+	// The request was sent to an owner before, which is gone. Where it is still under way here, its stream goes on;
+	// else it is carried out if that may be repeated, and if not, its answer says that the outcome is unknown.
+	Again         bool `protobuf:"varint,6,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -732,6 +745,13 @@ func (x *SendRequest) GetResumable() bool {
 func (x *SendRequest) GetFallBack() bool {
 	if x != nil {
 		return x.FallBack
+	}
+	return false
+}
+
+func (x *SendRequest) GetAgain() bool {
+	if x != nil {
+		return x.Again
 	}
 	return false
 }
@@ -2050,10 +2070,11 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\vclient_info\x18\x04 \x01(\fR\n" +
 	"clientInfo\"R\n" +
 	"\x19InitializeSessionResponse\x125\n" +
-	"\x05facts\x18\x01 \x01(\v2\x1f.erlmcp.session.v1.SessionFactsR\x05facts\"?\n" +
+	"\x05facts\x18\x01 \x01(\v2\x1f.erlmcp.session.v1.SessionFactsR\x05facts\"a\n" +
 	"\x14LocateSessionRequest\x12'\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"N\n" +
+	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12 \n" +
+	"\vunreachable\x18\x02 \x01(\tR\vunreachable\"N\n" +
 	"\x15LocateSessionResponse\x125\n" +
 	"\x05facts\x18\x01 \x01(\v2\x1f.erlmcp.session.v1.SessionFactsR\x05facts\"\x16\n" +
 	"\x14WatchSessionsRequest\"J\n" +
@@ -2063,14 +2084,15 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\"1\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\fR\amessage\"\xac\x01\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\"\xc2\x01\n" +
 	"\vSendRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
 	"\amessage\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x10\x02R\amessage\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\tR\x06server\x12\x1c\n" +
 	"\tresumable\x18\x04 \x01(\bR\tresumable\x12\x1b\n" +
-	"\tfall_back\x18\x05 \x01(\bR\bfallBack\">\n" +
+	"\tfall_back\x18\x05 \x01(\bR\bfallBack\x12\x14\n" +
+	"\x05again\x18\x06 \x01(\bR\x05again\">\n" +
 	"\fSendResponse\x12.\n" +
 	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"p\n" +
 	"\rListenRequest\x12'\n" +

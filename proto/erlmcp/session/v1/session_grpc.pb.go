@@ -49,7 +49,8 @@ type SessionServiceClient interface {
 	// Says who owns a session. An owner that is gone is replaced by the one that is asked.
 	LocateSession(ctx context.Context, in *LocateSessionRequest, opts ...grpc.CallOption) (*LocateSessionResponse, error)
 	// Tells of sessions of this owner that ended or moved, so that facts may be cached as long as this stream lives.
-	// The first message comes at once and carries the present mark.
+	// The first message comes at once and carries the present mark; others like it follow every second, so that an
+	// owner that is frozen or cut off is noticed.
 	WatchSessions(ctx context.Context, in *WatchSessionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionsResponse], error)
 	// Hands one client message to its session. A request's stream carries everything related to it, its response
 	// last; the work goes on when the stream breaks, and its events can be had by Listen. The stream of a
@@ -223,7 +224,8 @@ type SessionServiceServer interface {
 	// Says who owns a session. An owner that is gone is replaced by the one that is asked.
 	LocateSession(context.Context, *LocateSessionRequest) (*LocateSessionResponse, error)
 	// Tells of sessions of this owner that ended or moved, so that facts may be cached as long as this stream lives.
-	// The first message comes at once and carries the present mark.
+	// The first message comes at once and carries the present mark; others like it follow every second, so that an
+	// owner that is frozen or cut off is noticed.
 	WatchSessions(*WatchSessionsRequest, grpc.ServerStreamingServer[WatchSessionsResponse]) error
 	// Hands one client message to its session. A request's stream carries everything related to it, its response
 	// last; the work goes on when the stream breaks, and its events can be had by Listen. The stream of a
