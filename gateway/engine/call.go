@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
@@ -48,7 +47,8 @@ func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *json
 		}
 	}
 	slow := env.tasks && m.Method == mcp.MethodToolsCall && e.promotes(to.server)
-	if Sessionless(to.server) && resumed == nil && !slow {
+	keyed := hasKey(m.Params) // owners keep results under keys
+	if Sessionless(to.server) && resumed == nil && !slow && !keyed {
 		return e.callServer(ctx, c, env, m, to, out, measured)
 	}
 	req := &sessionv1.CallRequest{
@@ -63,7 +63,7 @@ func (e *Engine) callModern(ctx context.Context, c Client, env envelope, m *json
 		req.Message = jsonrpc.Request(m.ID, m.Method, resumed.restore(to.params))
 	}
 	reply, sent := e.callOwner(ctx, c, env, m, to, address, req, bound, out, measured)
-	if !sent && Sessionless(to.server) && resumed == nil && ctx.Err() == nil {
+	if !sent && Sessionless(to.server) && resumed == nil && !keyed && ctx.Err() == nil {
 		return e.callServer(ctx, c, env, m, to, out, measured) // without owners there are no tasks, but answers
 	}
 	return reply
@@ -155,60 +155,110 @@ func (r relay) Request(_ context.Context, method string, _ json.RawMessage) (jso
 	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "this client can't be asked; Method not found: %s", method)
 }
 
-// callOwner has an owner carry out a modern client's request. sent is false where no owner was reached.
+// hasKey reports whether the client named a call by an idempotency key.
+func hasKey(params json.RawMessage) bool {
+	return jsonrpc.Get(params, "_meta", mcp.MetaIdempotencyKey) != nil
+}
+
+// callOwner has an owner carry out a modern client's request. One that is gone is replaced by another, where the
+// request was certainly not begun or may be repeated. sent is false where no owner was reached.
 func (e *Engine) callOwner(ctx context.Context, c Client, env envelope, m *jsonrpc.Message, to *destination, address string, req *sessionv1.CallRequest, bound stateBinding, out Stream, measured *Measured) (reply Reply, sent bool) {
-	server := bound.server
-	owner, err := e.config.Owners.Upstream(address, c.Principal.ID, server)
-	if err != nil {
-		rpcErr, httpStatus := ownerError(err)
-		return failure(m.ID, httpStatus, rpcErr), false
-	}
+	server, keyed := bound.server, hasKey(m.Params)
 	ctx, cancel := context.WithTimeout(ctx, callTimeout(to.server)+5*time.Second)
 	defer cancel()
-	var reached peer.Peer // is told whom the request was written to
-	stream, err := owner.Call(ctx, req, grpc.Peer(&reached))
-	if err != nil {
-		rpcErr, httpStatus := ownerError(err)
-		return failure(m.ID, httpStatus, rpcErr), status.Code(err) != codes.Unavailable || reached.Addr != nil
-	}
+	repeatable := req.GetResume() == "" && (keyed || e.config.Catalog.Current().Repeatable(server, m.Method, to.params))
+	since := time.Now()
 	for {
-		response, err := stream.Recv()
-		if err != nil {
-			if ctx.Err() == context.Canceled {
-				return Reply{}, true
-			}
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
+		at := address
+		if at == "" {
+			at = e.config.Owners.Home(c.Principal.ID, server)
+		}
+		response, err := e.relayOwner(ctx, at, req, out)
+		if err == nil && response != nil {
+			return e.answeredByOwner(c, env, m, response, to, bound, measured), true
+		}
+		if err == nil || ctx.Err() == context.Canceled {
+			return Reply{}, true
+		}
+		again := certain(err) || repeatable && absent(err)
+		if address != "" && again { // the call waited there, and nowhere else
+			err = status.Error(codes.Unavailable, err.Error())
+			again = false
+		}
+		elsewhere := certain(err) && Sessionless(to.server) && !keyed // the server itself can be asked
+		if !again || elsewhere || ctx.Err() != nil || time.Since(since) > adoptionTime {
+			measured.Failed = true
 			rpcErr, httpStatus := ownerError(err)
-			return failure(m.ID, httpStatus, rpcErr), status.Code(err) != codes.Unavailable || reached.Addr != nil
+			return failure(m.ID, httpStatus, rpcErr), !certain(err)
 		}
-		message, err := jsonrpc.Parse(response.GetMessage())
-		if err != nil {
-			return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the owner sent something that is no message")), true
+		select {
+		case <-ctx.Done():
+		case <-time.After(adoptionEvery):
 		}
-		if !message.IsResponse() {
-			if out.Send("", response.GetMessage()) != nil {
-				return Reply{}, true
-			}
-			continue
-		}
-		answer := upstream.Reply{Result: message.Result, Error: message.Error}
-		// A sessionless server's own state needs no owner to come back to.
-		if era.InputRequired(answer.Result) && (response.GetWaiting() != "" || !Sessionless(to.server)) {
-			if len(jsonrpc.Get(answer.Result, "requestState")) > maxServerState {
-				return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the requestState of server %q has more than %d bytes", server, maxServerState)), true
-			}
-			token := e.sealState(state{
-				Address: response.GetAddress(), Waiting: response.GetWaiting(), Server: jsonrpc.Get(answer.Result, "requestState"),
-			}, bound, time.Now())
-			answer.Result = jsonrpc.With(answer.Result, jsonrpc.String(token), "requestState")
-		}
-		h := taskHandle{Server: server, ID: response.GetTask(), Owned: response.GetTask() != "", Address: response.GetAddress(), Conversation: response.GetConversation()}
-		if refused := e.created(&answer, c, env, h); refused != nil {
-			return failure(m.ID, http.StatusBadGateway, refused), true
-		}
-		measured.Failed = answer.Error != nil || isErrorResult(answer.Result)
-		return answered(m.ID, answer), true
 	}
+}
+
+// atOwner starts a request at an owner, whichever if address is empty. The stream must be ended.
+func (e *Engine) atOwner(ctx context.Context, address string, req *sessionv1.CallRequest) (*ownerStream[sessionv1.CallResponse], error) {
+	o, err := e.config.Owners.Upstream(address)
+	if err != nil {
+		return nil, errNotBegun{err}
+	}
+	silent := context.Background()
+	if address != "" {
+		silent = e.config.Owners.Silent(address)
+	}
+	return opened(ctx, silent, func(ctx context.Context) (grpc.ServerStreamingClient[sessionv1.CallResponse], error) {
+		return o.Call(ctx, req)
+	})
+}
+
+// relayOwner has an owner carry out a request and passes on what comes before the answer, which it returns; nil
+// where the client went away.
+func (e *Engine) relayOwner(ctx context.Context, address string, req *sessionv1.CallRequest, out Stream) (*sessionv1.CallResponse, error) {
+	stream, err := e.atOwner(ctx, address, req)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.end()
+	for {
+		response, err := stream.next()
+		if errors.Is(err, io.EOF) {
+			err = status.Error(codes.Unavailable, "the owner's stream ended without an answer")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if jsonrpc.Get(response.GetMessage(), "method") == nil {
+			return response, nil
+		}
+		if out.Send("", response.GetMessage()) != nil {
+			return nil, nil
+		}
+	}
+}
+
+// answeredByOwner makes the Reply of an owner's last message.
+func (e *Engine) answeredByOwner(c Client, env envelope, m *jsonrpc.Message, response *sessionv1.CallResponse, to *destination, bound stateBinding, measured *Measured) Reply {
+	message, err := jsonrpc.Parse(response.GetMessage())
+	if err != nil || !message.IsResponse() {
+		return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the owner sent something that is no message"))
+	}
+	answer := upstream.Reply{Result: message.Result, Error: message.Error}
+	// A sessionless server's own state needs no owner to come back to.
+	if era.InputRequired(answer.Result) && (response.GetWaiting() != "" || !Sessionless(to.server)) {
+		if len(jsonrpc.Get(answer.Result, "requestState")) > maxServerState {
+			return failure(m.ID, http.StatusBadGateway, jsonrpc.Errorf(jsonrpc.CodeInternal, "the requestState of server %q has more than %d bytes", bound.server, maxServerState))
+		}
+		token := e.sealState(state{
+			Address: response.GetAddress(), Waiting: response.GetWaiting(), Server: jsonrpc.Get(answer.Result, "requestState"),
+		}, bound, time.Now())
+		answer.Result = jsonrpc.With(answer.Result, jsonrpc.String(token), "requestState")
+	}
+	h := taskHandle{Server: bound.server, ID: response.GetTask(), Owned: response.GetTask() != "", Address: response.GetAddress(), Conversation: response.GetConversation()}
+	if refused := e.created(&answer, c, env, h); refused != nil {
+		return failure(m.ID, http.StatusBadGateway, refused)
+	}
+	measured.Failed = answer.Error != nil || isErrorResult(answer.Result)
+	return answered(m.ID, answer)
 }

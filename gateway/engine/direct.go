@@ -13,11 +13,11 @@ import (
 
 // direct reports whether a legacy client's call goes straight to its server: where the declaration says so and
 // nothing of it needs the session.
-func (s *Session) direct(server *registryv1.CatalogServer, method string) bool {
+func (s *Session) direct(server *registryv1.CatalogServer, m *jsonrpc.Message) bool {
 	if server.GetServer().GetCalls() != registryv1.CallPath_CALL_PATH_DIRECT || !Sessionless(server) {
 		return false
 	}
-	return method != mcp.MethodSubscribe && method != mcp.MethodUnsubscribe
+	return m.Method != mcp.MethodSubscribe && m.Method != mcp.MethodUnsubscribe && !hasKey(m.Params)
 }
 
 // callDirect sends a legacy client's call straight to a server that keeps no session. The call ends with ctx.

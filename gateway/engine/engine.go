@@ -60,13 +60,19 @@ type Owners interface {
 	Open(ctx context.Context, req *sessionv1.OpenSessionRequest) (*sessionv1.SessionFacts, error)
 	// Facts says who owns a session; usually from memory.
 	Facts(ctx context.Context, sessionID string) (*sessionv1.SessionFacts, error)
+	// FactsAnew is Facts without memory. unreachable is the address of the owner that could not be reached, if any.
+	FactsAnew(ctx context.Context, sessionID, unreachable string) (*sessionv1.SessionFacts, error)
 	// Forget drops what Facts remembers of a session.
 	Forget(sessionID string)
 	// Session is the session service at an owner's address.
 	Session(address string) (sessionv1.SessionServiceClient, error)
-	// Upstream is the upstream service for a principal's calls to a server: at the given address, or, when
-	// it is empty, at the owner that such calls always go to.
-	Upstream(address, principal, server string) (sessionv1.UpstreamServiceClient, error)
+	// Silent ends when the owner at an address, though it is connected, has not been heard of for some seconds.
+	Silent(address string) context.Context
+	// Home is the address of the owner that a principal's calls to a server go to where no session says more; empty
+	// where none is known.
+	Home(principal, server string) string
+	// Upstream is the upstream service at an owner's address, or of any owner where that is empty.
+	Upstream(address string) (sessionv1.UpstreamServiceClient, error)
 	// Tasks is the task service at an owner's address, or, when it is empty, at some owner.
 	Tasks(address string) (sessionv1.TaskServiceClient, error)
 }

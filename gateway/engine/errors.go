@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -30,9 +29,6 @@ func serverError(server string, err error) (*jsonrpc.Error, int) {
 	return upstream.Explain(server, err), http.StatusBadGateway
 }
 
-// outcomeUnknown is the data of an error that leaves open whether a call was carried out.
-var outcomeUnknown = json.RawMessage(`{"` + upstream.OutcomeKey + `":"unknown"}`)
-
 // ownerError is what a client is told when an owner refuses or fails.
 func ownerError(err error) (*jsonrpc.Error, int) {
 	s := status.Convert(err)
@@ -44,7 +40,23 @@ func ownerError(err error) (*jsonrpc.Error, int) {
 	case codes.InvalidArgument:
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s", s.Message()), http.StatusBadRequest
 	case codes.DeadlineExceeded, codes.Canceled:
-		return &jsonrpc.Error{Code: jsonrpc.CodeInternal, Message: "the session's owner did not answer in time; whether the call was carried out is unknown", Data: outcomeUnknown}, http.StatusGatewayTimeout
+		return upstream.Lost("the session's owner did not answer in time; whether the call was carried out is unknown"), http.StatusGatewayTimeout
 	}
-	return &jsonrpc.Error{Code: jsonrpc.CodeInternal, Message: "the session service can't be reached; try again shortly", Data: outcomeUnknown}, http.StatusServiceUnavailable
+	if certain(err) {
+		return upstream.NotSent("the session service can't be reached; nothing was done, try again shortly"), http.StatusServiceUnavailable
+	}
+	// With 200, so that clients that look no further than the status tell what the error says.
+	return upstream.Lost("the call was lost with the process that carried it out; whether it was done is unknown"), http.StatusOK
+}
+
+// openError is what a client is told when no session can be opened for it.
+func openError(err error) *jsonrpc.Error {
+	s := status.Convert(err)
+	switch s.Code() {
+	case codes.ResourceExhausted:
+		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%s", s.Message())
+	case codes.InvalidArgument:
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s", s.Message())
+	}
+	return upstream.NotSent("no session can be opened now; try again shortly")
 }

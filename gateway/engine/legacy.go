@@ -19,6 +19,7 @@ import (
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
 )
 
 // Session is a legacy client's session as a gateway sees it.
@@ -33,15 +34,6 @@ func newSession(e *Engine, c Client, facts *sessionv1.SessionFacts, token string
 	s := &Session{engine: e, client: c, token: token}
 	s.facts.Store(facts)
 	return s
-}
-
-// relocate asks anew who owns the session.
-func (s *Session) relocate(ctx context.Context) error {
-	facts, err := s.engine.config.Owners.Facts(ctx, s.facts.Load().GetSessionId())
-	if err == nil {
-		s.facts.Store(facts)
-	}
-	return err
 }
 
 const purposeSession = "erlmcp session id v1"
@@ -75,7 +67,7 @@ func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 	if r != nil {
 		return nil, failure(m.ID, http.StatusOK, r.err)
 	}
-	facts, err := e.config.Owners.Open(ctx, &sessionv1.OpenSessionRequest{
+	facts, err := e.openSession(ctx, &sessionv1.OpenSessionRequest{
 		Principal:          &sessionv1.Principal{Id: c.Principal.ID},
 		ProtocolVersion:    version,
 		View:               c.View,
@@ -84,8 +76,9 @@ func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 	})
 	if err != nil {
 		e.config.Log.Warn("opening a session failed", "error", err)
-		rpcErr, httpStatus := ownerError(err)
-		return nil, failure(m.ID, httpStatus, rpcErr)
+		reply := failure(m.ID, http.StatusServiceUnavailable, openError(err))
+		reply.RetryAfter = time.Second
+		return nil, reply
 	}
 	s, err := e.opened(c, facts)
 	if err != nil {
@@ -151,10 +144,10 @@ func (e *Engine) Session(ctx context.Context, c Client, token string) (*Session,
 	if err != nil {
 		return nil, ErrNoSession
 	}
-	facts, err := e.config.Owners.Facts(ctx, id.String())
+	facts, err := e.locate(ctx, id.String())
 	if err == nil && facts.GetProtocolVersion() == "" { // remembered from before initialize, perhaps
 		e.config.Owners.Forget(id.String())
-		facts, err = e.config.Owners.Facts(ctx, id.String())
+		facts, err = e.locate(ctx, id.String())
 	}
 	switch {
 	case status.Code(err) == codes.NotFound:
@@ -214,7 +207,7 @@ func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, m
 		if jsonrpc.Get(to.params, "task") != nil { // tasks of 2025-11-25, which are not offered: to be ignored
 			to.params = jsonrpc.Without(to.params, "task")
 		}
-		if s.direct(to.server, m.Method) {
+		if s.direct(to.server, m) {
 			return s.callDirect(ctx, m, to, out, measured)
 		}
 		return s.send(ctx, m, measured.Server, to.params, out, measured)
@@ -231,38 +224,93 @@ func (s *Session) request(ctx context.Context, m *jsonrpc.Message, out Stream, m
 
 // send has the session's owner carry out a request and passes on what comes.
 func (s *Session) send(ctx context.Context, m *jsonrpc.Message, server string, params json.RawMessage, out Stream, measured *Measured) Reply {
-	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
-		return owner.Send(ctx, &sessionv1.SendRequest{
-			SessionId: s.facts.Load().GetSessionId(),
-			Message:   jsonrpc.Request(m.ID, m.Method, params),
-			Server:    server,
-			Resumable: s.resumable(),
-			FallBack:  s.client.Header == nil,
-		})
-	})
-	for err == nil {
-		var response *sessionv1.SendResponse
-		if response, err = events.next(); err != nil {
-			break
+	req := &sessionv1.SendRequest{
+		SessionId: s.facts.Load().GetSessionId(),
+		Message:   jsonrpc.Request(m.ID, m.Method, params),
+		Server:    server,
+		Resumable: s.resumable(),
+		FallBack:  s.client.Header == nil,
+	}
+	var wait adoption
+	last := "" // the id of the last event that was passed on
+	for {
+		answer, err := s.follow(ctx, req, &last, out)
+		switch {
+		case answer != nil:
+			_, measured.Failed = isAnswer(answer.GetMessage())
+			return Reply{Status: http.StatusOK, Body: [][]byte{answer.GetMessage()}, EventID: answer.GetId()}
+		case err == nil || ctx.Err() != nil: // the client cancelled, or is gone: there is no answer
+			return Reply{}
+		case errors.Is(err, io.EOF): // the next owner knows nothing of the call
+			measured.Failed = true
+			return failure(m.ID, http.StatusOK, upstream.Lost("the call was lost with the session's owner; whether it was carried out is unknown"))
+		case absent(err) && !certain(err):
+			// The next owner knows what became of it, or carries it out if it may be repeated.
+			req.Again = true
+			if err = wait.next(ctx, s, err); err == nil {
+				continue
+			}
+			err = status.Error(codes.Unavailable, err.Error()) // begun or not is forgotten: it may have been
 		}
-		event := response.GetEvent()
-		if answered, failed := isAnswer(event.GetMessage()); answered {
-			measured.Failed = failed
-			return Reply{Status: http.StatusOK, Body: [][]byte{event.GetMessage()}, EventID: event.GetId()}
+		s.lost(err)
+		rpcErr, httpStatus := ownerError(err)
+		return failure(m.ID, httpStatus, rpcErr)
+	}
+}
+
+// follow has a request carried out and passes on what comes before its answer, which it returns; nil where there
+// is none. Behind the last event that was passed on, if there is one, it follows the request's stream.
+func (s *Session) follow(ctx context.Context, req *sessionv1.SendRequest, last *string, out Stream) (*sessionv1.Event, error) {
+	resumed := *last != ""
+	next, end, err := s.stream(ctx, req, *last)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	for {
+		event, err := next()
+		if errors.Is(err, io.EOF) && !resumed { // cancelled
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if answered, _ := isAnswer(event.GetMessage()); answered {
+			return event, nil
 		}
 		if out.Send(event.GetId(), event.GetMessage()) != nil {
-			return Reply{}
+			return nil, nil
+		}
+		if event.GetId() != "" {
+			*last = event.GetId()
 		}
 	}
-	if errors.Is(err, io.EOF) { // cancelled by the client: there is no answer
-		return Reply{}
+}
+
+// stream opens the stream of a request: a new one, or the rest of it behind an event.
+func (s *Session) stream(ctx context.Context, req *sessionv1.SendRequest, after string) (next func() (*sessionv1.Event, error), end func(), err error) {
+	if after == "" {
+		events, err := open(ctx, s, false, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
+			return owner.Send(ctx, req)
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return func() (*sessionv1.Event, error) {
+			response, err := events.next()
+			return response.GetEvent(), err
+		}, events.end, nil
 	}
-	if ctx.Err() != nil {
-		return Reply{}
+	events, err := open(ctx, s, true, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
+		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: req.GetSessionId(), After: after})
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	s.lost(err)
-	rpcErr, httpStatus := ownerError(err)
-	return failure(m.ID, httpStatus, rpcErr)
+	return func() (*sessionv1.Event, error) {
+		response, err := events.next()
+		return response.GetEvent(), err
+	}, events.end, nil
 }
 
 // isAnswer reports whether a message is a response, and whether that tells of a failure.
@@ -288,10 +336,11 @@ func (s *Session) Notify(ctx context.Context, m *jsonrpc.Message) error {
 	case m.IsResponse():
 		message = jsonrpc.Response(m.ID, m.Result)
 	}
-	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
+	events, err := open(ctx, s, true, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
 		return owner.Send(ctx, &sessionv1.SendRequest{SessionId: s.facts.Load().GetSessionId(), Message: message})
 	})
 	if err == nil {
+		defer events.end()
 		_, err = events.next()
 	}
 	return s.ended(err)
@@ -303,27 +352,21 @@ var ErrGone = errors.New("the events after this one are no longer kept")
 // ErrEventID: no event ever has the id that the client names.
 var ErrEventID = errors.New("Last-Event-ID is no id of an event")
 
-// How long a listener waits for its session to be adopted when its owner is gone, and how often it looks.
-const (
-	adoptionTime  = 15 * time.Second
-	adoptionEvery = 200 * time.Millisecond
-)
-
 // Listen passes on the session's standing stream, or, behind an event that the client names, what it missed of
 // that event's stream. When the session's owner is gone it goes on at the next one, and the client notices
 // nothing. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone, ErrEventID or
 // ErrDisplaced.
 // On transports without headers an empty event comes first, once nobody else gets the stream.
 func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
-	var lost time.Time // since when nobody has the session; zero while someone does
+	var wait adoption
 	for {
 		began := time.Now()
 		last, err := s.listen(ctx, after, out)
 		if last != "" {
 			after = last
 		}
-		if last != "" || time.Since(began) > time.Second { // an owner was there
-			lost = time.Time{}
+		if last != "" || time.Since(began) > adoptionTime { // an owner was there
+			wait = adoption{}
 		}
 		if ctx.Err() != nil || err == nil {
 			return nil
@@ -331,29 +374,23 @@ func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 		if status.Code(err) == codes.InvalidArgument {
 			return ErrEventID
 		}
-		if lost.IsZero() {
-			lost = time.Now()
-		}
-		if status.Code(err) != codes.Unavailable || time.Since(lost) > adoptionTime {
+		if !absent(err) {
 			return s.ended(err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(adoptionEvery):
-		}
-		s.lost(err)
-		if status.Code(s.relocate(ctx)) == codes.NotFound {
-			return ErrNoSession
+		if err := wait.next(ctx, s, err); err != nil {
+			return s.ended(err)
 		}
 	}
 }
 
 // listen follows the stream at the present owner. last is the id of the last event that was passed on.
 func (s *Session) listen(ctx context.Context, after string, out Stream) (last string, err error) {
-	events, err := open(ctx, s, func(owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
+	events, err := open(ctx, s, true, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
 		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.Load().GetSessionId(), After: after, Acknowledge: s.client.Header == nil})
 	})
+	if err == nil {
+		defer events.end()
+	}
 	for err == nil {
 		var response *sessionv1.ListenResponse
 		if response, err = events.next(); err == nil {
@@ -373,16 +410,19 @@ func (s *Session) listen(ctx context.Context, after string, out Stream) (last st
 
 // Close ends the session: ErrNoSession or ErrUnavailable.
 func (s *Session) Close(ctx context.Context) error {
-	for attempt := 0; ; attempt++ {
+	var wait adoption
+	for {
 		owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 		if err == nil {
-			_, err = owner.CloseSession(ctx, &sessionv1.CloseSessionRequest{SessionId: s.facts.Load().GetSessionId()})
+			asking, cancel := context.WithTimeout(ctx, askTime)
+			_, err = owner.CloseSession(asking, &sessionv1.CloseSessionRequest{SessionId: s.facts.Load().GetSessionId()})
+			cancel()
 		}
 		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
-		if status.Code(err) != codes.FailedPrecondition || attempt == 2 {
+		if !absent(err) && !overdue(ctx, err) {
 			return s.ended(err)
 		}
-		if err := s.relocate(ctx); err != nil {
+		if err := wait.next(ctx, s, err); err != nil {
 			return s.ended(err)
 		}
 	}
@@ -411,44 +451,5 @@ func (s *Session) lost(err error) {
 	switch status.Code(err) {
 	case codes.NotFound, codes.FailedPrecondition, codes.Unavailable:
 		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
-	}
-}
-
-// ownerStream is a stream from the session's owner whose first message was read already.
-type ownerStream[T any] struct {
-	stream grpc.ServerStreamingClient[T]
-	first  *T
-	err    error
-	read   bool
-}
-
-func (o *ownerStream[T]) next() (*T, error) {
-	if !o.read {
-		o.read = true
-		return o.first, o.err
-	}
-	return o.stream.Recv()
-}
-
-// open starts a stream at the session's owner. An owner that says that the session is another's did nothing
-// with the request, so it goes to that other one.
-func open[T any](ctx context.Context, s *Session, start func(sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[T], error)) (*ownerStream[T], error) {
-	for attempt := 0; ; attempt++ {
-		owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
-		if err != nil {
-			return nil, err
-		}
-		o := &ownerStream[T]{}
-		if o.stream, err = start(owner); err != nil {
-			return nil, err
-		}
-		o.first, o.err = o.stream.Recv()
-		if status.Code(o.err) != codes.FailedPrecondition || attempt == 2 {
-			return o, nil
-		}
-		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
-		if err := s.relocate(ctx); err != nil {
-			return nil, err
-		}
 	}
 }

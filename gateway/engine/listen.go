@@ -253,11 +253,7 @@ func (e *Engine) listenServer(ctx context.Context, s *registryv1.CatalogServer, 
 
 func (e *Engine) listenOwner(ctx context.Context, c Client, s *registryv1.CatalogServer, params json.RawMessage, heard updateListener) error {
 	name := s.GetServer().GetName()
-	owner, err := e.config.Owners.Upstream("", c.Principal.ID, name)
-	if err != nil {
-		return err
-	}
-	stream, err := owner.Call(ctx, &sessionv1.CallRequest{
+	stream, err := e.atOwner(ctx, e.config.Owners.Home(c.Principal.ID, name), &sessionv1.CallRequest{
 		Principal: &sessionv1.Principal{Id: c.Principal.ID},
 		Server:    name,
 		Message:   jsonrpc.Request(json.RawMessage(`"listen"`), mcp.MethodListen, params),
@@ -265,8 +261,9 @@ func (e *Engine) listenOwner(ctx context.Context, c Client, s *registryv1.Catalo
 	if err != nil {
 		return err
 	}
+	defer stream.end()
 	for {
-		response, err := stream.Recv()
+		response, err := stream.next()
 		if err != nil {
 			return err
 		}

@@ -19,14 +19,13 @@ var ErrDisplaced = errors.New("the session went on on another connection")
 // Open opens a session whose initialize is still to come, for a transport where the connection is there first
 // (HTTP+SSE of 2024-11-05). The error, where there is one, is to be shown to the client.
 func (e *Engine) Open(ctx context.Context, c Client) (*Session, *jsonrpc.Error) {
-	facts, err := e.config.Owners.Open(ctx, &sessionv1.OpenSessionRequest{
+	facts, err := e.openSession(ctx, &sessionv1.OpenSessionRequest{
 		Principal: &sessionv1.Principal{Id: c.Principal.ID},
 		View:      c.View,
 	})
 	if err != nil {
 		e.config.Log.Warn("opening a session failed", "error", err)
-		rpcErr, _ := ownerError(err)
-		return nil, rpcErr
+		return nil, openError(err)
 	}
 	s, err := e.opened(c, facts)
 	if err != nil {
@@ -58,15 +57,16 @@ func (s *Session) initialize(ctx context.Context, m *jsonrpc.Message) (Reply, bo
 	if r != nil {
 		return failure(m.ID, http.StatusOK, r.err), false
 	}
-	owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
-	if err == nil {
-		_, err = owner.InitializeSession(ctx, &sessionv1.InitializeSessionRequest{
-			SessionId:          s.facts.Load().GetSessionId(),
-			ProtocolVersion:    version,
-			ClientCapabilities: capabilities,
-			ClientInfo:         jsonrpc.Get(m.Params, "clientInfo"),
-		})
-		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
+	req := &sessionv1.InitializeSessionRequest{
+		SessionId:          s.facts.Load().GetSessionId(),
+		ProtocolVersion:    version,
+		ClientCapabilities: capabilities,
+		ClientInfo:         jsonrpc.Get(m.Params, "clientInfo"),
+	}
+	var wait adoption
+	err := s.initializeAt(ctx, req)
+	for absent(err) && wait.next(ctx, s, err) == nil {
+		err = s.initializeAt(ctx, req)
 	}
 	switch {
 	case status.Code(err) == codes.AlreadyExists:
@@ -77,6 +77,16 @@ func (s *Session) initialize(ctx context.Context, m *jsonrpc.Message) (Reply, bo
 		return failure(m.ID, httpStatus, rpcErr), false
 	}
 	return success(m.ID, s.engine.welcome(view, version)), true
+}
+
+// initializeAt completes the session at the owner that is known.
+func (s *Session) initializeAt(ctx context.Context, req *sessionv1.InitializeSessionRequest) error {
+	owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
+	if err == nil {
+		_, err = owner.InitializeSession(ctx, req)
+		s.engine.config.Owners.Forget(req.GetSessionId())
+	}
+	return err
 }
 
 // Welcome answers an initialize with which a client comes back to its session: as it was answered the first time.
@@ -91,7 +101,8 @@ func (s *Session) Welcome(m *jsonrpc.Message) Reply {
 // Post puts a message for the client on the session's standing stream, and waits for room there: ErrNoSession or
 // ErrUnavailable. Where the session moved meanwhile, it goes to its new owner.
 func (s *Session) Post(ctx context.Context, message []byte) error {
-	for attempt := 0; ; attempt++ {
+	var wait adoption
+	for {
 		owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 		if err == nil {
 			_, err = owner.Post(ctx, &sessionv1.PostRequest{SessionId: s.facts.Load().GetSessionId(), Message: message})
@@ -99,12 +110,10 @@ func (s *Session) Post(ctx context.Context, message []byte) error {
 		if err == nil {
 			return nil
 		}
-		s.lost(err)
-		moved := status.Code(err) == codes.FailedPrecondition || status.Code(err) == codes.Unavailable
-		if !moved || attempt == 2 {
+		if !absent(err) {
 			return s.ended(err)
 		}
-		if err := s.relocate(ctx); err != nil {
+		if err := wait.next(ctx, s, err); err != nil {
 			return s.ended(err)
 		}
 	}

@@ -142,7 +142,7 @@ func (e *Engine) askServer(ctx context.Context, c Client, s *registryv1.CatalogS
 		}
 		return answer, refused, httpStatus
 	}
-	owner, err := e.config.Owners.Upstream(h.Address, c.Principal.ID, h.Server)
+	owner, err := e.config.Owners.Upstream(h.Address)
 	if err == nil {
 		answer, err = oneAnswer(ctx, owner, &sessionv1.CallRequest{
 			Principal: &sessionv1.Principal{Id: c.Principal.ID}, Server: h.Server, Conversation: h.Conversation,

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
 )
@@ -35,13 +37,19 @@ type Config struct {
 	Dial func(address string) (grpc.ClientConnInterface, error)
 	// MaxKnown is how many sessions are remembered; 100,000 when 0.
 	MaxKnown int
-	Log      *slog.Logger
+	// Silence is for how long an owner may say nothing before it counts as gone; 3 s when 0. Owners say something
+	// every second.
+	Silence time.Duration
+	Log     *slog.Logger
 }
 
 // New makes Owners; Close ends them.
 func New(config Config) *Owners {
 	if config.MaxKnown == 0 {
 		config.MaxKnown = 100_000
+	}
+	if config.Silence == 0 {
+		config.Silence = 3 * time.Second
 	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -72,11 +80,26 @@ func (o *Owners) Facts(ctx context.Context, sessionID string) (*sessionv1.Sessio
 	if facts != nil {
 		return facts, nil
 	}
-	response, err := o.any.LocateSession(ctx, &sessionv1.LocateSessionRequest{SessionId: sessionID})
+	return o.locate(ctx, &sessionv1.LocateSessionRequest{SessionId: sessionID})
+}
+
+// FactsAnew implements engine.Owners.
+func (o *Owners) FactsAnew(ctx context.Context, sessionID, unreachable string) (*sessionv1.SessionFacts, error) {
+	o.Forget(sessionID)
+	return o.locate(ctx, &sessionv1.LocateSessionRequest{SessionId: sessionID, Unreachable: unreachable})
+}
+
+func (o *Owners) locate(ctx context.Context, req *sessionv1.LocateSessionRequest) (*sessionv1.SessionFacts, error) {
+	response, err := o.any.LocateSession(ctx, req)
+	switch status.Code(err) {
+	case codes.Unavailable, codes.FailedPrecondition:
+		// Without their store owners are not ready, and none of them can say who has what it has not itself.
+		response, err = o.ask(ctx, req, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	facts = response.GetFacts()
+	facts := response.GetFacts()
 	if o.remember(facts) {
 		return facts, nil
 	}
@@ -85,11 +108,33 @@ func (o *Owners) Facts(ctx context.Context, sessionID string) (*sessionv1.Sessio
 	if err != nil {
 		return facts, nil
 	}
-	if response, err = owner.LocateSession(ctx, &sessionv1.LocateSessionRequest{SessionId: sessionID}); err != nil {
+	if response, err = owner.LocateSession(ctx, req); err != nil {
 		return facts, nil
 	}
 	o.remember(response.GetFacts())
 	return response.GetFacts(), nil
+}
+
+// ask asks the owners that are known, one after the other; err is given where none of them knows.
+func (o *Owners) ask(ctx context.Context, req *sessionv1.LocateSessionRequest, err error) (*sessionv1.LocateSessionResponse, error) {
+	o.mu.Lock()
+	var live []string
+	for address, w := range o.watches {
+		if w.live {
+			live = append(live, address)
+		}
+	}
+	o.mu.Unlock()
+	for _, address := range live {
+		owner, dialled := o.Session(address)
+		if dialled != nil {
+			continue
+		}
+		if response, err := owner.LocateSession(ctx, req); err == nil {
+			return response, nil
+		}
+	}
+	return nil, err
 }
 
 // Forget implements engine.Owners.
@@ -120,12 +165,18 @@ func (o *Owners) Tasks(address string) (sessionv1.TaskServiceClient, error) {
 	return sessionv1.NewTaskServiceClient(conn), nil
 }
 
-// Upstream implements engine.Owners. A principal's calls to a server without a session of the client's go to
-// the same owner as long as the same owners are known, so that the owner's end of that server serves them all.
-func (o *Owners) Upstream(address, principal, server string) (sessionv1.UpstreamServiceClient, error) {
-	if address == "" {
-		address = o.pick(principal + "\x00" + server)
+// Silent implements engine.Owners.
+func (o *Owners) Silent(address string) context.Context {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return context.Background()
 	}
+	return o.watching(address).silent
+}
+
+// Upstream implements engine.Owners.
+func (o *Owners) Upstream(address string) (sessionv1.UpstreamServiceClient, error) {
 	if address == "" {
 		return sessionv1.NewUpstreamServiceClient(o.config.Any), nil
 	}
@@ -135,6 +186,10 @@ func (o *Owners) Upstream(address, principal, server string) (sessionv1.Upstream
 	}
 	return sessionv1.NewUpstreamServiceClient(conn), nil
 }
+
+// Home implements engine.Owners. It is the same as long as the same owners are known, so that the owner's end of the
+// server serves all calls of the principal.
+func (o *Owners) Home(principal, server string) string { return o.pick(principal + "\x00" + server) }
 
 // pick chooses among the owners that are being watched by rendezvous hashing; empty where there are none.
 func (o *Owners) pick(key string) string {
@@ -170,6 +225,16 @@ type watch struct {
 	cancel context.CancelFunc
 	live   bool   // its stream is open; under Owners.mu
 	mark   uint64 // the owner's newest mark; under Owners.mu
+	// silent ends, by hush, when nothing was heard for Silence; both are new once something is. Under Owners.mu.
+	silent context.Context
+	hush   context.CancelFunc
+}
+
+// heard notes that the owner is there; Owners.mu is held.
+func (w *watch) heard() {
+	if w.silent.Err() != nil {
+		w.silent, w.hush = context.WithCancel(context.Background())
+	}
 }
 
 // remember keeps facts if the owner's watch is open and at most as far as the facts are: later endings will be
@@ -180,14 +245,7 @@ func (o *Owners) remember(facts *sessionv1.SessionFacts) bool {
 	if o.closed {
 		return true
 	}
-	w := o.watches[facts.GetAddress()]
-	if w == nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		w = &watch{cancel: cancel}
-		o.watches[facts.GetAddress()] = w
-		o.running.Go(func() { o.follow(ctx, facts.GetAddress(), w) })
-		return true
-	}
+	w := o.watching(facts.GetAddress())
 	if !w.live {
 		return true
 	}
@@ -204,6 +262,19 @@ func (o *Owners) remember(facts *sessionv1.SessionFacts) bool {
 	return true
 }
 
+// watching returns the watch of the owner at an address, and starts it where there is none; mu is held.
+func (o *Owners) watching(address string) *watch {
+	if w := o.watches[address]; w != nil {
+		return w
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watch{cancel: cancel}
+	w.silent, w.hush = context.WithCancel(context.Background())
+	o.watches[address] = w
+	o.running.Go(func() { o.follow(ctx, address, w) })
+	return w
+}
+
 // idleOwner is how long an owner that can't be reached is still tried.
 const idleOwner = time.Minute
 
@@ -213,6 +284,7 @@ func (o *Owners) follow(ctx context.Context, address string, w *watch) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		w.cancel()
+		w.hush()
 		delete(o.watches, address)
 	}()
 	lastSeen := time.Now()
@@ -231,6 +303,13 @@ func (o *Owners) follow(ctx context.Context, address string, w *watch) {
 func (o *Owners) stream(ctx context.Context, address string, w *watch) (heard bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	silence := newAlarm(o.config.Silence, func() {
+		cancel()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		w.hush()
+	})
+	defer silence.stop()
 	defer func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -252,8 +331,10 @@ func (o *Owners) stream(ctx context.Context, address string, w *watch) (heard bo
 			break
 		}
 		heard = true
+		silence.again()
 		o.mu.Lock()
 		w.live, w.mark = true, event.GetMark()
+		w.heard()
 		if event.GetSessionId() != "" {
 			delete(o.known, event.GetSessionId())
 		}

@@ -93,7 +93,7 @@ func (s *Service) InitializeSession(ctx context.Context, req *sessionv1.Initiali
 
 // LocateSession implements sessionv1.SessionServiceServer.
 func (s *Service) LocateSession(ctx context.Context, req *sessionv1.LocateSessionRequest) (*sessionv1.LocateSessionResponse, error) {
-	facts, err := s.owner.Locate(ctx, req.GetSessionId())
+	facts, err := s.owner.Locate(ctx, req.GetSessionId(), req.GetUnreachable())
 	if err != nil {
 		return nil, s.status(err)
 	}
@@ -138,7 +138,8 @@ func (s *Service) Send(req *sessionv1.SendRequest, to grpc.ServerStreamingServer
 	case req.GetFallBack():
 		kind = owner.StreamFallsBack
 	}
-	err = s.owner.Request(to.Context(), req.GetSessionId(), &m, req.GetServer(), kind, func(e owner.Event) error {
+	asked := owner.Asked{Message: &m, Server: req.GetServer(), Kind: kind, Again: req.GetAgain()}
+	err = s.owner.Request(to.Context(), req.GetSessionId(), asked, func(e owner.Event) error {
 		return to.Send(&sessionv1.SendResponse{Event: &sessionv1.Event{Id: e.ID, Message: e.Message}})
 	})
 	return s.status(err)
@@ -264,6 +265,8 @@ func (s *Service) status(err error) error {
 			st = detailed
 		}
 		return st.Err()
+	case errors.Is(err, owner.ErrStopped), errors.Is(err, owner.ErrNotReady), errors.Is(err, owner.ErrStore): // nothing was done, and another owner may
+		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, tasks.ErrNotFound):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, tasks.ErrElsewhere):
@@ -280,7 +283,7 @@ func (s *Service) status(err error) error {
 		return status.Error(codes.OutOfRange, err.Error())
 	case errors.Is(err, store.ErrInvalid), errors.Is(err, owner.ErrEventID):
 		return status.Error(codes.InvalidArgument, err.Error())
-	case errors.Is(err, tasks.ErrBusy), errors.Is(err, owner.ErrStopped), errors.Is(err, upstream.ErrNotSent), errors.Is(err, upstream.ErrClosed):
+	case errors.Is(err, tasks.ErrBusy), errors.Is(err, owner.ErrHandedOver), errors.Is(err, upstream.ErrNotSent), errors.Is(err, upstream.ErrClosed):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "cancelled")

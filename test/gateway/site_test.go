@@ -223,7 +223,7 @@ func (s *site) newOwner(name string) *ownerNode {
 	opener := &ends.Opener{Dialer: s.dialer, Pool: shared, Programs: &stdio.Runner{}}
 	n.Owner = owner.New(owner.Config{
 		Node: node, Store: n.lease, Catalog: s.shelf, Opener: opener, Log: s.log.With("node", name),
-		Lease: s.o.lease, IdleTime: s.o.idle, MaxSessions: s.o.maxSessions,
+		Lease: s.o.lease, Drain: 300 * time.Millisecond, IdleTime: s.o.idle, MaxSessions: s.o.maxSessions,
 	})
 	session.New(session.Config{Owner: n.Owner, Store: s.held, Opener: opener, Node: node}).Register(local)
 	s.shelf.follow(n.CatalogChanged)

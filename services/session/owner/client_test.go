@@ -52,7 +52,7 @@ func TestInitializeIsRememberedAndComesOnce(t *testing.T) {
 
 	second, stop := start(t, "second", held)
 	defer stop()
-	facts, err = second.Locate(t.Context(), id)
+	facts, err = second.Locate(t.Context(), id, "")
 	if err != nil || facts.Record.Version != told.Version || string(facts.Record.Capabilities) != string(told.Capabilities) {
 		t.Errorf("the next owner knows %+v, %v", facts.Record, err)
 	}

@@ -93,6 +93,7 @@ func (s *session) openLog(c *call) {
 		return
 	}
 	c.logged = true
+	s.enter(c)
 	if e := s.append(c.stream.name, nil); e.seq != 0 {
 		c.stream.put(e)
 	}

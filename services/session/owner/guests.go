@@ -206,6 +206,32 @@ func (g *guests) forget(server string) {
 	}
 }
 
+// drain waits until no call is under way but those that wait for input, or ctx ends.
+func (g *guests) drain(ctx context.Context) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for g.busy() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// busy reports whether calls are under way that wait for no input.
+func (g *guests) busy() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := -len(g.waiting)
+	for _, e := range g.ends {
+		e.mu.Lock()
+		n += len(e.calls)
+		e.mu.Unlock()
+	}
+	return n > 0
+}
+
 // close ends all conversations and waits for their calls.
 func (g *guests) close() {
 	g.mu.Lock()

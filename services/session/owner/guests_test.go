@@ -145,10 +145,10 @@ func TestASessionHasABoundOnItsCallsAndQuestions(t *testing.T) {
 	for i := range maxCalls {
 		s.calls[fmt.Sprint(i)] = &call{}
 	}
-	if _, refused := s.begin(message(`{"jsonrpc":"2.0","id":"one more","method":"tools/call"}`), "server", StreamOnce); refused == nil {
+	if _, _, refused, _ := s.begin(Asked{Message: message(`{"jsonrpc":"2.0","id":"one more","method":"tools/call"}`), Server: "server", Kind: StreamOnce}); refused == nil {
 		t.Error("a call beyond the limit was begun")
 	}
-	if _, refused := s.begin(message(`{"jsonrpc":"2.0","id":7,"method":"tools/call"}`), "server", StreamOnce); refused == nil {
+	if _, _, refused, _ := s.begin(Asked{Message: message(`{"jsonrpc":"2.0","id":7,"method":"tools/call"}`), Server: "server", Kind: StreamOnce}); refused == nil {
 		t.Error("an id under way was begun again")
 	}
 	for i := range maxAsked {

@@ -26,7 +26,20 @@ func (o *Owner) Run(ctx context.Context) error {
 			lease = o.beat(ctx, lease)
 		case <-ctx.Done():
 			looking.Wait()
-			o.stop(lease)
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				o.handOverAll()
+			}()
+			for over := false; !over; {
+				select {
+				case <-beat.C: // until all is handed over, nobody else may take it
+					lease = o.beat(context.WithoutCancel(ctx), lease)
+				case <-stopped:
+					over = true
+				}
+			}
+			o.leave(lease)
 			return nil
 		}
 	}
@@ -107,35 +120,56 @@ func (o *Owner) touch(ctx context.Context, sessions []*session) {
 	}
 }
 
-// stop hands all sessions over: they are released, so that the next owner asked adopts them at once.
-func (o *Owner) stop(lease store.Lease) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
+// handOverAll hands all sessions over, each once its calls have ended or the drain time is over: it is released, so that the
+// next owner asked adopts it at once. Meanwhile new requests are refused with ErrStopped; gateways hold them and ask
+// again.
+func (o *Owner) handOverAll() {
 	o.mu.Lock()
 	o.stopped = true
 	o.mu.Unlock()
-	sessions := o.all()
-	var ending, closing sync.WaitGroup
-	for _, s := range sessions {
-		ending.Go(func() { s.endCalls(ctx) }) // while their answers can be logged, for the next owner's clients
+	o.endings.close() // calls that need no session go to other owners from now on
+	drain, cancel := context.WithTimeout(context.Background(), o.config.Drain)
+	defer cancel()
+	var handing sync.WaitGroup
+	for _, s := range o.all() {
+		handing.Go(func() { o.handOver(drain, s) })
 	}
-	ending.Wait()
-	for _, s := range sessions {
-		if err := o.config.Store.Release(ctx, s.record.ID, o.config.Node.Name, s.epoch); err != nil && !errors.Is(err, store.ErrFenced) && !errors.Is(err, store.ErrNotFound) {
-			o.log.Warn("handing over a session failed; it is adopted when the lease runs out", "session", s.record.ID, "error", err)
-		}
-		o.let(s)
-		s.cancel(ErrStopped)
-		closing.Go(s.close)
-	}
-	closing.Wait()
+	handing.Go(func() { o.guests.drain(drain) })
+	handing.Wait()
 	o.closing.Wait()
 	o.tasks.Stop()
 	o.guests.close()
-	o.endings.close()
+}
+
+func (o *Owner) leave(lease store.Lease) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
 	if err := o.config.Store.Leave(ctx, lease); err != nil {
 		o.log.Warn("leaving the session owners failed; the lease runs out by itself", "error", err)
 	}
+}
+
+// releaseTime bounds giving a session up, and leaving.
+const releaseTime = 5 * time.Second
+
+// handOver gives a session up once its calls have ended or drain has.
+func (o *Owner) handOver(drain context.Context, s *session) {
+	s.settle(drain)
+	// While their answers can be logged. Calls that can be repeated go on with the session.
+	ending, cancel := context.WithTimeout(context.Background(), releaseTime)
+	s.endCalls(ending)
+	cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	o.releasing <- struct{}{}
+	err := o.config.Store.Release(ctx, s.record.ID, o.config.Node.Name, s.epoch)
+	<-o.releasing
+	if err != nil && !errors.Is(err, store.ErrFenced) && !errors.Is(err, store.ErrNotFound) {
+		o.log.Warn("handing over a session failed; it is adopted when the lease runs out", "session", s.record.ID, "error", err)
+	}
+	o.let(s)
+	s.cancel(ErrStopped)
+	s.close()
 }
 
 // endings numbers the sessions that ended or moved or whose facts changed, and tells those who watch.
@@ -146,7 +180,7 @@ type endings struct {
 	watchers map[chan Ending]struct{}
 }
 
-// Ending is one session that ended or moved.
+// Ending is one session that ended or moved; without an ID it only tells the mark.
 type Ending struct {
 	Mark uint64
 	ID   string
@@ -182,7 +216,8 @@ func (e *endings) close() {
 	}
 }
 
-// Watch passes the endings of sessions to send, the present mark first, until ctx ends or it lags too far.
+// Watch passes the endings of sessions to send, until ctx ends or it lags too far. The present mark comes first, and
+// again five times in the time of a lease, for whoever watches to know that this process is there.
 func (o *Owner) Watch(ctx context.Context, send func(Ending) error) error {
 	e := &o.endings
 	w := make(chan Ending, 4096)
@@ -205,12 +240,19 @@ func (o *Owner) Watch(ctx context.Context, send func(Ending) error) error {
 	if err := send(Ending{Mark: present}); err != nil {
 		return err
 	}
+	here := time.NewTicker(o.config.Lease / 5)
+	defer here.Stop()
 	for {
 		select {
+		case <-here.C:
+			if err := send(Ending{Mark: present}); err != nil {
+				return err
+			}
 		case ending, ok := <-w:
 			if !ok {
 				return ErrStopped
 			}
+			present = ending.Mark
 			if err := send(ending); err != nil {
 				return err
 			}

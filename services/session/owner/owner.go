@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +32,8 @@ type Owner struct {
 	closing  sync.WaitGroup // sessions that moved away
 	telling  chan struct{}  // holds a place for each session that is being told what changed
 
+	releasing chan struct{} // holds a place for each session that is being released
+
 	endings endings
 }
 
@@ -41,6 +45,9 @@ type Config struct {
 	Store store.Store
 	// Catalog is the copy of the registry's catalogue.
 	Catalog interface{ Current() *catalog.Catalog }
+	// Ready is not nil as long as the catalogue is not there yet: this process takes no sessions and calls then.
+	// Optional.
+	Ready func() error
 	// Opener opens conversations with servers.
 	Opener Opener
 	// ListChanged is told of a server that says that its lists changed. Optional; must not block.
@@ -49,6 +56,8 @@ type Config struct {
 	Created, Ended func()
 	// Lease is how long a silent owner keeps its sessions; 5 s when 0. It beats three times as often.
 	Lease time.Duration
+	// Drain is how long calls may go on once the process stops, before their sessions are handed over; 10 s when 0.
+	Drain time.Duration
 	// IdleTime is how long an unused session lives; 30 minutes when 0.
 	IdleTime time.Duration
 	// MaxSessions is how many sessions this process holds; 50,000 when 0.
@@ -70,6 +79,13 @@ var (
 	ErrFull = errors.New("no more sessions can be opened; close some or try again later")
 	// ErrStopped: this owner hands its sessions over.
 	ErrStopped = errors.New("this owner is stopping")
+	// ErrHandedOver: the session was handed over while the request was under way; its next owner knows what became of it.
+	ErrHandedOver = errors.New("the session was handed over while the request was under way")
+	// ErrStore: the store of sessions did not answer; nothing was done with the request. The session's owner, who has it
+	// in memory, needs no store to say so.
+	ErrStore = errors.New("the session store does not answer")
+	// ErrNotReady: this owner does not know yet which servers there are.
+	ErrNotReady = errors.New("this owner is starting")
 )
 
 // MovedError says that another process owns the session.
@@ -92,6 +108,9 @@ func New(config Config) *Owner {
 	if config.Lease == 0 {
 		config.Lease = 5 * time.Second
 	}
+	if config.Drain == 0 {
+		config.Drain = 10 * time.Second
+	}
 	if config.IdleTime == 0 {
 		config.IdleTime = 30 * time.Minute
 	}
@@ -104,6 +123,9 @@ func New(config Config) *Owner {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
+	if config.Ready == nil {
+		config.Ready = func() error { return nil }
+	}
 	if config.ListChanged == nil {
 		config.ListChanged = func(string) {}
 	}
@@ -113,7 +135,7 @@ func New(config Config) *Owner {
 	if config.Ended == nil {
 		config.Ended = func() {}
 	}
-	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}, telling: make(chan struct{}, maxTelling)}
+	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}, telling: make(chan struct{}, maxTelling), releasing: make(chan struct{}, maxTelling)}
 	o.guests = newGuests(o)
 	o.tasks = tasks.New(tasks.Config{Node: config.Node.Name, Store: config.Store, Repeat: o.repeat, Log: config.Log})
 	return o
@@ -128,6 +150,8 @@ func (o *Owner) Open(ctx context.Context, record store.Record) (Facts, error) {
 	switch {
 	case stopped:
 		return Facts{}, ErrStopped
+	case o.config.Ready() != nil:
+		return Facts{}, ErrNotReady
 	case full:
 		return Facts{}, ErrFull
 	}
@@ -136,7 +160,7 @@ func (o *Owner) Open(ctx context.Context, record store.Record) (Facts, error) {
 		return Facts{}, fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	if err != nil {
-		return Facts{}, fmt.Errorf("storing a new session: %w", err)
+		return Facts{}, fmt.Errorf("storing a new session: %w: %w", ErrStore, err)
 	}
 	s := newSession(o, record, 1)
 	o.mu.Lock()
@@ -155,10 +179,14 @@ func (o *Owner) facts(s *session) Facts {
 	return Facts{Record: record, Owner: o.config.Node, Epoch: s.epoch, Mark: o.endings.mark()}
 }
 
-// Locate says who owns a session: this process, another one that lives, or this process from now on. ErrNotFound.
-func (o *Owner) Locate(ctx context.Context, id string) (Facts, error) {
+// Locate says who owns a session: this process, another one that lives, or this process from now on. An owner that
+// the caller found unreachable is looked at more closely. ErrNotFound.
+func (o *Owner) Locate(ctx context.Context, id, unreachable string) (Facts, error) {
 	s, err := o.session(ctx, id)
 	var moved *MovedError
+	if errors.As(err, &moved) && unreachable != "" && moved.Facts.Owner.Address == unreachable && o.buried(ctx, id, unreachable) {
+		s, err = o.session(ctx, id)
+	}
 	if errors.As(err, &moved) {
 		return moved.Facts, nil
 	}
@@ -170,6 +198,35 @@ func (o *Owner) Locate(ctx context.Context, id string) (Facts, error) {
 	return o.facts(s), nil
 }
 
+// probeTime bounds the look at an owner that is said to be unreachable.
+const probeTime = 500 * time.Millisecond
+
+// buried ends the lease of a session's owner when its address refuses connections: the process is gone, and nobody
+// needs to wait until the lease runs out. A mistake does no harm: the owner's writes are fenced once another one has
+// its sessions, and it lets them go.
+func (o *Owner) buried(ctx context.Context, id, address string) bool {
+	// The lease is read before the look: a process that came back meanwhile has another one.
+	held, err := o.config.Store.Get(ctx, id)
+	if err != nil || !held.Owner.Alive || held.Owner.Address != address {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err == nil {
+		_ = conn.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return false
+	}
+	lease := store.Lease{Node: store.Node{Name: held.Owner.Node, Address: address}, ID: held.Owner.Lease}
+	if err := o.config.Store.Leave(ctx, lease); err != nil {
+		return false
+	}
+	o.log.Warn("an owner is gone: its address refuses connections; its lease was ended", "owner", held.Owner.Node, "address", address)
+	return true
+}
+
 // session returns a session of this process, adopting it if nobody else owns it: ErrNotFound, *MovedError.
 func (o *Owner) session(ctx context.Context, id string) (*session, error) {
 	for {
@@ -178,9 +235,13 @@ func (o *Owner) session(ctx context.Context, id string) (*session, error) {
 			o.mu.Unlock()
 			return s, nil
 		}
-		if o.stopped {
+		switch {
+		case o.stopped:
 			o.mu.Unlock()
 			return nil, ErrStopped
+		case o.config.Ready() != nil:
+			o.mu.Unlock()
+			return nil, ErrNotReady
 		}
 		wait := o.opening[id]
 		if wait == nil {
@@ -209,6 +270,7 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 		case s != nil:
 			o.sessions[id] = s
 			s.takeUp()
+			s.takeUpCalls()
 		}
 		close(o.opening[id])
 		delete(o.opening, id)
@@ -218,7 +280,7 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading a session: %w", err)
+		return nil, fmt.Errorf("reading a session: %w: %w", ErrStore, err)
 	}
 	if held.Owner.Holds() && held.Owner.Node != o.config.Node.Name {
 		return nil, movedTo(held)
@@ -228,12 +290,12 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, ErrNotFound
 	case err != nil && !errors.Is(err, store.ErrOwned):
-		return nil, fmt.Errorf("adopting a session: %w", err)
+		return nil, fmt.Errorf("adopting a session: %w: %w", ErrStore, err)
 	}
 	claimed := err == nil
 	// What the owner before wrote until the claim counts, so it is read again under the new epoch.
 	if held, err = o.config.Store.Get(ctx, id); err != nil {
-		return nil, fmt.Errorf("reading an adopted session: %w", err)
+		return nil, fmt.Errorf("reading an adopted session: %w: %w", ErrStore, err)
 	}
 	if !claimed {
 		return nil, movedTo(held)
@@ -250,13 +312,23 @@ func movedTo(held store.Session) *MovedError {
 	}}
 }
 
+// Asked is a request of a session's client.
+type Asked struct {
+	Message *jsonrpc.Message
+	// Server is where it goes; empty for what the session itself answers.
+	Server string
+	Kind   StreamKind
+	// Again: it was sent to an owner before, which is gone.
+	Again bool
+}
+
 // Request carries out a request of a session's client.
-func (o *Owner) Request(ctx context.Context, id string, m *jsonrpc.Message, server string, kind StreamKind, send func(Event) error) error {
+func (o *Owner) Request(ctx context.Context, id string, asked Asked, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
-	return s.request(ctx, m, server, kind, send)
+	return s.request(ctx, asked, send)
 }
 
 // Deliver takes a notification or response of a session's client.

@@ -31,6 +31,7 @@ type relayed struct {
 	stream    *stream
 	cancel    context.CancelCauseFunc
 	keys      string // begins the keys of inputs
+	key       *keyed // nil where the client named none; a call under a key goes on when its client goes
 
 	mu     sync.Mutex
 	inputs []*input // asked for and not answered, oldest first
@@ -38,6 +39,7 @@ type relayed struct {
 	task   *tasks.Task // nil unless the call became one
 	reply  upstream.Reply
 	done   time.Time // when the call ended; zero before
+	cut    bool      // it ended because this process stops
 }
 
 // input is one thing that the server wants of the client.
@@ -82,6 +84,19 @@ func (o *Owner) Relay(ctx context.Context, req Relayed, send func([]byte) error)
 	if req.Conversation != "" {
 		return o.guests.aboutTask(ctx, req)
 	}
+	o.mu.Lock()
+	stopped := o.stopped
+	o.mu.Unlock()
+	switch {
+	case stopped:
+		return Outcome{}, ErrStopped
+	case o.config.Ready() != nil:
+		return Outcome{}, ErrNotReady
+	}
+	key, refused := o.keyed(req.Principal, req.Server, m.Method, m.Params)
+	if refused != nil {
+		return respond(m, failed(refused)), nil
+	}
 	meta := jsonrpc.Get(m.Params, "_meta")
 	capabilities := jsonrpc.Get(meta, mcp.MetaCapabilities)
 	e, refused := o.guests.guest(req.Principal, req.Server, capabilities, jsonrpc.Get(meta, mcp.MetaClientInfo))
@@ -92,6 +107,7 @@ func (o *Owner) Relay(ctx context.Context, req Relayed, send func([]byte) error)
 		return Outcome{}, e.listen(ctx, m, send)
 	}
 	r := newRelayed(e, req.Principal, m)
+	r.key = key
 	if refused := r.begin(m); refused != nil {
 		return respond(m, failed(refused)), nil
 	}
@@ -169,11 +185,18 @@ func (r *relayed) try(ctx context.Context, params json.RawMessage) upstream.Repl
 	var reply upstream.Reply
 	err := upstream.ErrNotSent
 	if s := o.config.Catalog.Current().Server(r.guest.key.server); s != nil {
-		reply, err = r.call(ctx, s, r.method, params)
+		reply, err = r.key.once(ctx, func(ctx context.Context) (upstream.Reply, error) { return r.call(ctx, s, r.method, params) })
 	}
 	switch {
+	case err == nil && reply.Error == nil && jsonrpc.Get(reply.Result, "resultType") == nil: // kept from a legacy client's call
+		reply.Result = era.ResultToModern(r.method, reply.Result, nil)
+		return reply
 	case err == nil:
 		return reply
+	case errors.Is(context.Cause(ctx), ErrStopped):
+		r.mu.Lock()
+		r.cut = true
+		r.mu.Unlock()
 	case errors.Is(context.Cause(ctx), errNoInput):
 		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the call was cancelled: its client brought no input within %s", InputTime))
 	case context.Cause(ctx) == nil:
@@ -303,20 +326,22 @@ func (r *relayed) round(ctx context.Context, req Relayed, send func([]byte) erro
 				continue
 			}
 			if err := send(e.message); err != nil {
-				r.cancel(err)
+				r.left(err)
 				return Outcome{}, err
 			}
 		}
 		r.mu.Lock()
-		done, reply, wants := !r.done.IsZero(), r.reply, len(r.inputs) > 0
+		done, reply, wants, cut := !r.done.IsZero(), r.reply, len(r.inputs) > 0, r.cut
 		r.mu.Unlock()
 		switch {
+		case done && cut:
+			return Outcome{}, ErrHandedOver
 		case done:
 			return r.answered(m, reply), nil
 		case wants:
 			return r.wait(m)
 		case ctx.Err() != nil:
-			r.cancel(context.Cause(ctx))
+			r.left(context.Cause(ctx))
 			return Outcome{}, ctx.Err()
 		case len(events) == 0:
 			return Outcome{}, errors.New("the request was continued elsewhere")
@@ -325,6 +350,13 @@ func (r *relayed) round(ctx context.Context, req Relayed, send func([]byte) erro
 				return outcome, nil
 			}
 		}
+	}
+}
+
+// left cancels the call of a client that went away, unless it can come back with the call's key.
+func (r *relayed) left(cause error) {
+	if r.key == nil {
+		r.cancel(cause)
 	}
 }
 

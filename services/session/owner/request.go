@@ -20,16 +20,22 @@ import (
 const quick = 100 * time.Millisecond
 
 // request carries out a request of the client and passes what belongs to it to send, the answer last. When ctx
-// ends, only the passing on does: the work goes on, and its events can be had by listen.
-func (s *session) request(ctx context.Context, m *jsonrpc.Message, server string, kind StreamKind, send func(Event) error) error {
+// ends, only the passing on does: the work goes on, and its events can be had by listen. ErrStopped, ErrHandedOver.
+func (s *session) request(ctx context.Context, asked Asked, send func(Event) error) error {
 	s.touch()
-	c, refused := s.begin(m, server, kind)
-	if refused != nil {
-		return send(Event{Message: jsonrpc.ErrorResponse(m.ID, refused.JSON())})
+	c, reader, refused, err := s.begin(asked)
+	if err != nil {
+		return err
 	}
-	err := s.follow(ctx, c.stream, c.stream.attach(), 0, send)
+	if refused != nil {
+		return send(Event{Message: jsonrpc.ErrorResponse(asked.Message.ID, refused.JSON())})
+	}
+	err = s.follow(ctx, c.stream, reader, 0, send)
 	if errors.Is(err, ErrDisplaced) {
 		err = nil // resumed elsewhere
+	}
+	if err == nil && ctx.Err() == nil && errors.Is(context.Cause(s.ctx), ErrStopped) {
+		err = ErrHandedOver
 	}
 	if c.fallsBack && (err != nil || ctx.Err() != nil) {
 		s.mu.Lock()
@@ -82,46 +88,77 @@ func (s *session) fallBack(c *call) {
 	})
 }
 
-// begin starts a call. Its message must not be kept by the caller.
-func (s *session) begin(m *jsonrpc.Message, server string, kind StreamKind) (*call, *jsonrpc.Error) {
+// begin starts a call, or finds the one that was begun before. Its message must not be kept by the caller. Whoever
+// begins last reads: a request may be read late, by an owner that was frozen, when it was sent again already.
+func (s *session) begin(asked Asked) (c *call, r *reader, refused *jsonrpc.Error, err error) {
+	m := asked.Message
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	under := s.calls[string(m.ID)]
 	switch {
 	case s.closed:
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session ended; initialize a new one")
-	case s.calls[string(m.ID)] != nil:
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is still under way")
+		return nil, nil, nil, ErrStopped
+	case under != nil && asked.Again:
+		return under, under.stream.attach(), nil, nil
+	case s.settled != nil:
+		return nil, nil, nil, ErrStopped
+	case under != nil:
+		return nil, nil, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is still under way"), nil
 	case len(s.calls) >= maxCalls:
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of this session are under way; try again later")
+		return nil, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of this session are under way; try again later"), nil
 	}
-	ctx, cancel := context.WithCancelCause(s.ctx)
-	c := &call{id: m.ID, server: server, cancel: cancel, stream: newStream(""), over: make(chan struct{}), fallsBack: kind == StreamFallsBack}
-	if kind == StreamResumable {
+	c = &call{id: m.ID, server: asked.Server, method: m.Method, params: m.Params, stream: newStream(""), over: make(chan struct{}), fallsBack: asked.Kind == StreamFallsBack}
+	c.repeatable = s.repeatable(c)
+	if asked.Again && !c.repeatable {
+		return nil, nil, errOutcomeUnknown, nil
+	}
+	if asked.Kind == StreamResumable {
 		s.streamNo++
 		// The epoch keeps names apart from those that an owner before gave.
 		c.stream.name = strconv.FormatUint(s.epoch, 36) + "-" + strconv.FormatUint(s.streamNo, 36)
+	}
+	r = c.stream.attach()
+	s.start(c, func(ctx context.Context) { s.run(ctx, c) })
+	return c, r, nil, nil
+}
+
+// start has a call carried out; mu is held.
+func (s *session) start(c *call, run func(ctx context.Context)) {
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	c.cancel = cancel
+	if c.stream.name != "" {
 		s.streams[c.stream.name] = c.stream
 	}
-	s.calls[string(m.ID)] = c
+	s.calls[string(c.id)] = c
 	s.tasks.Go(func() {
 		defer cancel(nil)
 		defer close(c.over)
-		s.run(ctx, c, m)
+		run(ctx)
 	})
-	return c, nil
 }
 
 // run carries out one call and puts its answer on its stream.
-func (s *session) run(ctx context.Context, c *call, m *jsonrpc.Message) {
+func (s *session) run(ctx context.Context, c *call) {
 	if c.stream.name != "" {
 		slow := time.AfterFunc(quick, func() { s.openLog(c) })
 		defer slow.Stop()
 	}
-	reply := s.carryOut(ctx, c, m)
+	reply := s.carryOut(ctx, c)
+	s.finish(ctx, c, reply)
+}
+
+// finish puts a call's answer on its stream.
+func (s *session) finish(ctx context.Context, c *call, reply upstream.Reply) {
 	s.mu.Lock()
 	delete(s.calls, string(c.id))
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.settling()
+	}()
 	switch {
+	case s.ctx.Err() != nil: // the session goes on elsewhere, and with it the call
 	case errors.Is(context.Cause(ctx), errCancelled):
 	case reply.Error != nil:
 		s.put(c, jsonrpc.ErrorResponse(c.id, reply.Error))
@@ -130,11 +167,15 @@ func (s *session) run(ctx context.Context, c *call, m *jsonrpc.Message) {
 	}
 	c.mu.Lock()
 	c.ended = true
+	logged := c.logged
 	c.mu.Unlock()
 	c.stream.end()
 	s.mu.Lock()
 	delete(s.streams, c.stream.name) // what was logged can be had from the log
 	s.mu.Unlock()
+	if logged && s.ctx.Err() == nil {
+		s.strike(c)
+	}
 	s.touch()
 }
 
@@ -142,14 +183,14 @@ func failed(e *jsonrpc.Error) upstream.Reply { return upstream.Reply{Error: e.JS
 
 var emptyResult = upstream.Reply{Result: json.RawMessage("{}")}
 
-func (s *session) carryOut(ctx context.Context, c *call, m *jsonrpc.Message) upstream.Reply {
-	switch m.Method {
+func (s *session) carryOut(ctx context.Context, c *call) upstream.Reply {
+	switch c.method {
 	case mcp.MethodSetLevel:
-		return s.setLevel(ctx, m)
+		return s.setLevel(ctx, c)
 	case mcp.MethodSubscribe:
-		return s.subscribe(ctx, c, m)
+		return s.subscribe(ctx, c)
 	case mcp.MethodUnsubscribe:
-		return s.unsubscribe(ctx, c, m)
+		return s.unsubscribe(ctx, c)
 	}
 	server := s.owner.config.Catalog.Current().Server(c.server)
 	if server == nil {
@@ -157,16 +198,20 @@ func (s *session) carryOut(ctx context.Context, c *call, m *jsonrpc.Message) ups
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout(server))
 	defer cancel()
-	reply, err := s.call(ctx, c, server, m.Method, m.Params)
+	key, refused := s.owner.keyed(s.record.Principal, c.server, c.method, c.params)
+	if refused != nil {
+		return failed(refused)
+	}
+	reply, err := key.once(ctx, func(ctx context.Context) (upstream.Reply, error) { return s.call(ctx, c, server) })
 	if err != nil {
-		s.owner.log.Warn("call failed", "session", s.record.ID, "server", c.server, "method", m.Method, "error", err)
+		s.owner.log.Warn("call failed", "session", s.record.ID, "server", c.server, "method", c.method, "error", err)
 		return failed(upstream.Explain(c.server, err))
 	}
 	return reply
 }
 
 // call sends one request to a server in the server's era.
-func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogServer, method string, params json.RawMessage) (upstream.Reply, error) {
+func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogServer) (upstream.Reply, error) {
 	from := heard{s, callEmitter{s, c}}
 	sl, err := s.slot(server)
 	if err != nil {
@@ -179,9 +224,9 @@ func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogS
 		}
 		var reply upstream.Reply
 		if end.Modern {
-			reply, err = s.callModern(ctx, end, c.server, from, method, params)
+			reply, err = s.callModern(ctx, end, c.server, from, c.method, c.params)
 		} else {
-			reply, err = s.owner.callLegacy(ctx, end, c.server, upstream.Request{Method: method, Params: params}, from)
+			reply, err = s.owner.callLegacy(ctx, end, c.server, upstream.Request{Method: c.method, Params: c.params}, from)
 		}
 		if err == nil {
 			return reply, nil

@@ -31,6 +31,7 @@ type session struct {
 
 	mu       sync.Mutex
 	closed   bool
+	settled  chan struct{}          // not nil once the session begins no more calls; closed when there are none
 	calls    map[string]*call       // by the client's raw request id
 	streams  map[string]*stream     // of the calls, by name
 	asked    map[string]chan answer // by the id of our request to the client
@@ -46,9 +47,13 @@ type session struct {
 type call struct {
 	id     json.RawMessage
 	server string
+	method string
+	params json.RawMessage
 	stream *stream
 	cancel context.CancelCauseFunc
 	over   chan struct{} // closed when its answer is on the stream
+
+	repeatable bool // it may be begun twice
 
 	fallsBack bool // its stream falls back to the standing one
 	fellBack  bool // and did; under session.mu
@@ -104,11 +109,15 @@ func (s *session) restore() {
 
 // save writes a value of the session's record.
 func (s *session) save(ctx context.Context, name string, value []byte) {
-	changes := store.Changes{Set: map[string][]byte{name: value}}
+	s.change(ctx, store.Changes{Set: map[string][]byte{name: value}})
+}
+
+// change changes the session's record.
+func (s *session) change(ctx context.Context, changes store.Changes) {
 	err := s.owner.config.Store.Save(ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, changes)
 	if errors.Is(err, store.ErrFenced) {
 		s.owner.moved(s)
-	} else if err != nil {
+	} else if err != nil && ctx.Err() == nil {
 		s.owner.log.Warn("saving a session failed; an adopter would not know the change", "session", s.record.ID, "error", err)
 	}
 }
@@ -127,10 +136,10 @@ func (s *session) idle(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, s.used.Load()))
 }
 
-// endCalls ends the calls that are under way and waits until they are answered.
+// endCalls ends the calls that are under way and can't be repeated, and waits until they are answered.
 func (s *session) endCalls(ctx context.Context) {
 	s.mu.Lock()
-	calls := slices.Collect(maps.Values(s.calls))
+	calls := slices.DeleteFunc(slices.Collect(maps.Values(s.calls)), func(c *call) bool { return c.repeatable })
 	s.mu.Unlock()
 	for _, c := range calls {
 		c.cancel(ErrStopped)
@@ -141,6 +150,28 @@ func (s *session) endCalls(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// settle has the session begin no more calls, and waits until there are none or ctx ends.
+func (s *session) settle(ctx context.Context) {
+	s.mu.Lock()
+	settled := make(chan struct{})
+	s.settled = settled
+	s.settling()
+	s.mu.Unlock()
+	select {
+	case <-settled:
+	case <-s.ctx.Done():
+	case <-ctx.Done():
+	}
+}
+
+// settling tells settle when the last call has ended; mu is held.
+func (s *session) settling() {
+	if s.settled != nil && len(s.calls) == 0 {
+		close(s.settled)
+		s.settled = make(chan struct{})
 	}
 }
 

@@ -20,8 +20,8 @@ type resource struct {
 }
 
 // setLevel keeps the client's log level and tells it to the servers that log by session.
-func (s *session) setLevel(ctx context.Context, m *jsonrpc.Message) upstream.Reply {
-	level, ok := jsonrpc.GetString(m.Params, "level")
+func (s *session) setLevel(ctx context.Context, c *call) upstream.Reply {
+	level, ok := jsonrpc.GetString(c.params, "level")
 	if !ok || !slices.Contains(mcp.LogLevels, level) {
 		return failed(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, `"level" must be one of %v`, mcp.LogLevels))
 	}
@@ -33,7 +33,7 @@ func (s *session) setLevel(ctx context.Context, m *jsonrpc.Message) upstream.Rep
 	defer cancel()
 	for _, sl := range s.openSlots() {
 		if end, ok := sl.current(); ok && !end.Modern && end.Logging {
-			if _, err := end.Call(ctx, upstream.Request{Method: m.Method, Params: m.Params}, nil); err != nil {
+			if _, err := end.Call(ctx, upstream.Request{Method: c.method, Params: c.params}, nil); err != nil {
 				s.owner.log.Info("a server did not take the log level", "session", s.record.ID, "error", err)
 			}
 		}
@@ -41,8 +41,8 @@ func (s *session) setLevel(ctx context.Context, m *jsonrpc.Message) upstream.Rep
 	return emptyResult
 }
 
-func (s *session) subscribe(ctx context.Context, c *call, m *jsonrpc.Message) upstream.Reply {
-	uri, _ := jsonrpc.GetString(m.Params, "uri")
+func (s *session) subscribe(ctx context.Context, c *call) upstream.Reply {
+	uri, _ := jsonrpc.GetString(c.params, "uri")
 	server := s.owner.config.Catalog.Current().Server(c.server)
 	if server == nil {
 		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q was removed", c.server))
@@ -65,7 +65,7 @@ func (s *session) subscribe(ctx context.Context, c *call, m *jsonrpc.Message) up
 		return failed(upstream.Explain(c.server, err))
 	}
 	if !end.Modern {
-		reply, err := s.call(ctx, c, server, m.Method, m.Params)
+		reply, err := s.call(ctx, c, server)
 		if err != nil {
 			return failed(upstream.Explain(c.server, err))
 		}
@@ -136,8 +136,8 @@ func (s *session) takeUpAt(name string, uris []string) {
 	}
 }
 
-func (s *session) unsubscribe(ctx context.Context, c *call, m *jsonrpc.Message) upstream.Reply {
-	uri, _ := jsonrpc.GetString(m.Params, "uri")
+func (s *session) unsubscribe(ctx context.Context, c *call) upstream.Reply {
+	uri, _ := jsonrpc.GetString(c.params, "uri")
 	s.mu.Lock()
 	r := s.subs[uri]
 	delete(s.subs, uri)
@@ -152,7 +152,7 @@ func (s *session) unsubscribe(ctx context.Context, c *call, m *jsonrpc.Message) 
 	}
 	if sl != nil {
 		if end, ok := sl.current(); ok && !end.Modern {
-			reply, err := end.Call(ctx, upstream.Request{Method: m.Method, Params: m.Params}, nil)
+			reply, err := end.Call(ctx, upstream.Request{Method: c.method, Params: c.params}, nil)
 			if err == nil {
 				return reply
 			}

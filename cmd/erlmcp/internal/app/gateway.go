@@ -126,6 +126,25 @@ func (p *process) serveHTTP(name string, port int, handler http.Handler) error {
 
 // serveHTTPOn is serveHTTP with a port that is open.
 func (p *process) serveHTTPOn(name string, l net.Listener, handler http.Handler) {
+	p.add(name+" port", func(ctx context.Context) error { return p.runHTTP(ctx, name, l, handler) })
+}
+
+// catalogueTime is how long clients are made to wait for the first catalogue. Without it nobody is known, neither
+// servers nor keys, and clients would be told that what they know is gone.
+const catalogueTime = 30 * time.Second
+
+// serveClientsOn is serveHTTPOn for a port of clients, who are served once there is a catalogue.
+func (p *process) serveClientsOn(name string, l net.Listener, handler http.Handler) {
+	p.add(name+" port", func(ctx context.Context) error {
+		waiting, cancel := context.WithTimeout(ctx, catalogueTime)
+		p.follower.Await(waiting)
+		cancel()
+		return p.runHTTP(ctx, name, l, handler)
+	})
+}
+
+// runHTTP serves HTTP on a port until ctx ends.
+func (p *process) runHTTP(ctx context.Context, name string, l net.Listener, handler http.Handler) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -133,25 +152,23 @@ func (p *process) serveHTTPOn(name string, l net.Listener, handler http.Handler)
 		MaxHeaderBytes:    64 << 10,
 		ConnContext:       transport.ConnContext,
 	}
-	p.add(name+" port", func(ctx context.Context) error {
-		failed := make(chan error, 1)
-		go func() { failed <- server.Serve(l) }()
-		select {
-		case err := <-failed:
-			return err
-		case <-ctx.Done():
-		}
-		drain, cancel := context.WithTimeout(context.Background(), p.cfg.Drain)
-		defer cancel()
-		if err := server.Shutdown(drain); err != nil {
-			p.log.Warn("requests were cut off: they did not end in the drain time", "port", name)
-			_ = server.Close()
-		}
-		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.Background(), p.cfg.Drain)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		p.log.Warn("requests were cut off: they did not end in the drain time", "port", name)
+		_ = server.Close()
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
 
 func limited(l net.Listener, most int) net.Listener {

@@ -102,13 +102,13 @@ func (p *process) serveTransports(t *transports, api *http.ServeMux) error {
 		if err != nil {
 			return err
 		}
-		p.serveHTTPOn(o.name, l, mux)
+		p.serveClientsOn(o.name, l, mux)
 	}
 	l, err := p.listenClients("api", p.cfg.Ports.API, secure, "http/1.1") // HTTP/2 can't share a port with TCP
 	if err != nil {
 		return err
 	}
-	p.serveHTTPOn("api", &tcp.Port{Listener: l, Handler: t.tcp}, api)
+	p.serveClientsOn("api", &tcp.Port{Listener: l, Handler: t.tcp}, api)
 	return nil
 }
 

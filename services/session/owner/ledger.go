@@ -1,0 +1,104 @@
+package owner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
+)
+
+// The ledger says which calls of a session are in flight, for the next owner to find should this one die. A call is
+// entered when its client is told an id from which to resume (a call that answers sooner has no one who could come
+// back for it), and struck out behind its answer in the event log. What the next owner finds entered it carries out
+// again if that may be done twice; else it answers that the outcome is unknown.
+
+// entry is one call in the ledger.
+type entry struct {
+	ID     json.RawMessage `json:"id"`
+	Server string          `json:"server,omitempty"`
+	Method string          `json:"method"`
+	// Params are kept of calls that may be carried out again.
+	Params     json.RawMessage `json:"params,omitempty"`
+	Repeatable bool            `json:"repeatable,omitempty"`
+}
+
+// stateCall begins the name of a ledger's entry in the session's state; the name of the call's stream follows.
+const stateCall = "call/"
+
+// maxKeptParams is how long params may be that are kept in the ledger; a call with longer ones is not repeated.
+const maxKeptParams = 16 << 10
+
+// enter enters a call in the ledger.
+func (s *session) enter(c *call) {
+	e := entry{ID: c.id, Server: c.server, Method: c.method}
+	if c.repeatable && len(c.params) <= maxKeptParams {
+		e.Repeatable, e.Params = true, c.params
+	}
+	value, err := json.Marshal(e)
+	if err == nil {
+		s.save(s.ctx, stateCall+c.stream.name, value)
+	}
+}
+
+// strike takes a call out of the ledger.
+func (s *session) strike(c *call) {
+	s.change(s.ctx, store.Changes{Remove: []string{stateCall + c.stream.name}})
+}
+
+// takeUpCalls goes on with the calls that were in flight when the owner before died.
+func (s *session) takeUpCalls() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, value := range s.record.State {
+		stream, ok := strings.CutPrefix(name, stateCall)
+		var e entry
+		if !ok || json.Unmarshal(value, &e) != nil {
+			continue
+		}
+		c := &call{id: e.ID, server: e.Server, method: e.Method, params: e.Params, repeatable: e.Repeatable, stream: newStream(stream), over: make(chan struct{}), logged: true}
+		s.start(c, func(ctx context.Context) { s.takeUpCall(ctx, c) })
+	}
+	s.record.State = nil
+}
+
+// takeUpCall ends a call that was in flight: with the answer that the log has, with that of a new try, or by saying
+// that nobody knows.
+func (s *session) takeUpCall(ctx context.Context, c *call) {
+	answered := errors.New("answered")
+	_, err := s.replay(ctx, c.stream.name, 0, func(e Event) error {
+		if jsonrpc.Get(e.Message, "method") != nil {
+			return nil
+		}
+		_, seq, err := parseEventID(e.ID)
+		if err == nil {
+			c.stream.put(event{seq: seq, message: e.Message}) // for whoever sent the request again
+		}
+		return answered
+	})
+	switch {
+	case errors.Is(err, answered):
+		c.cancel(errCancelled) // nothing is to be added
+		s.finish(ctx, c, upstream.Reply{})
+	case c.repeatable:
+		s.owner.log.Info("a call is carried out again: its owner died", "session", s.record.ID, "server", c.server, "method", c.method)
+		s.finish(ctx, c, s.carryOut(ctx, c))
+	default:
+		s.finish(ctx, c, failed(errOutcomeUnknown))
+	}
+}
+
+// errOutcomeUnknown answers a call that was lost with its owner.
+var errOutcomeUnknown = upstream.Lost("the call was lost with the process that carried it out; whether it was done is unknown")
+
+// repeatable reports whether a call may be begun twice: it may be carried out twice, or its key prevents that.
+func (s *session) repeatable(c *call) bool {
+	if c.server == "" || jsonrpc.Get(c.params, "_meta", mcp.MetaIdempotencyKey) != nil {
+		return true
+	}
+	return s.owner.config.Catalog.Current().Repeatable(c.server, c.method, c.params)
+}
