@@ -143,6 +143,11 @@ conformance: build ## Run the official conformance suite, against one process an
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -era legacy -promote -build .build/conformance
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -promote -set "required 2026-07-28" -build .build/conformance
 
+.PHONY: chaos
+CHAOS ?= 10m
+chaos: ## Kill, freeze and roll every process of a cluster under load for CHAOS (10m), and print what became of the calls
+	cd test && go test -count=1 -v -timeout 24h ./chaos -run TestChaos -for $(CHAOS) $(ARGS)
+
 .PHONY: bench
 bench: build ## Measure calls and lists direct, through a plain proxy and through erlmcp (ARGS="-clients 16 -rounds 4")
 	go run ./test/bench/cmd/bench -erlmcp $(BIN)/erlmcp $(ARGS)

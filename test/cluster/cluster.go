@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -14,20 +16,27 @@ import (
 
 // Layout is how many processes of each role run. Zero means the number in the comment.
 type Layout struct {
-	Gateways int // 2
-	Sessions int // 2
+	Gateways   int // 2
+	Sessions   int // 2
+	Registries int // 1
+	// Durable says that Redis and Postgres keep on disk what they acknowledged until the cluster is stopped, so that
+	// they may be killed and stopped too.
+	Durable bool
 }
 
 // Cluster is erlmcp's four roles as processes of their own, on a private Redis and Postgres, with a balancer in
 // front of the gateways. Tests may stop, kill, freeze and restart any of its parts.
 type Cluster struct {
 	Redis, Postgres *testkit.Server
-	Registry        *Node
+	Registry        *Node // the first of Registries
+	Registries      []*Node
 	Metrics         *Node
 	Sessions        []*Node
 	Gateways        []*Node
 	// Balancer serves Streamable HTTP; API serves REST and every transport that shares that port.
 	Balancer, API *Balancer
+
+	data []string // directories that go with the cluster
 }
 
 // StartCluster starts a whole cluster and waits until every process is ready. The processes start all at once,
@@ -39,24 +48,40 @@ func StartCluster(ctx context.Context, e Erlmcp, layout Layout) (*Cluster, error
 	if layout.Sessions == 0 {
 		layout.Sessions = 2
 	}
+	if layout.Registries == 0 {
+		layout.Registries = 1
+	}
 	var err error
 	if e.Dir, err = workDir(e.Dir); err != nil {
 		return nil, err
 	}
-	c := &Cluster{Sessions: make([]*Node, layout.Sessions), Gateways: make([]*Node, layout.Gateways)}
-	if err := c.start(ctx, e); err != nil {
+	c := &Cluster{
+		Registries: make([]*Node, layout.Registries), Sessions: make([]*Node, layout.Sessions), Gateways: make([]*Node, layout.Gateways),
+	}
+	if err := c.start(ctx, e, layout.Durable); err != nil {
 		_ = c.Stop(context.WithoutCancel(ctx)) // the start's error says more
 		return nil, fmt.Errorf("start a cluster: %w", err)
 	}
 	return c, nil
 }
 
-func (c *Cluster) start(ctx context.Context, e Erlmcp) error {
+func (c *Cluster) start(ctx context.Context, e Erlmcp, durable bool) error {
 	var err error
-	if c.Redis, err = testkit.StartRedis(ctx, ""); err != nil {
+	var args []string
+	redis, postgres := "", ""
+	if durable {
+		args = []string{"--appendonly", "yes", "--appendfsync", "always"}
+		for _, dir := range []*string{&redis, &postgres} {
+			if *dir, err = os.MkdirTemp("", "erlmcp-cluster-"); err != nil {
+				return err
+			}
+			c.data = append(c.data, *dir)
+		}
+	}
+	if c.Redis, err = testkit.StartRedis(ctx, redis, args...); err != nil {
 		return err
 	}
-	if c.Postgres, err = testkit.StartPostgres(ctx, ""); err != nil {
+	if c.Postgres, err = testkit.StartPostgres(ctx, postgres); err != nil {
 		return err
 	}
 	type start struct {
@@ -64,7 +89,14 @@ func (c *Cluster) start(ctx context.Context, e Erlmcp) error {
 		node       **Node
 		ports      Ports
 	}
-	starts := []start{{role: "registry", name: "registry", node: &c.Registry}, {role: "metrics", name: "metrics", node: &c.Metrics}}
+	starts := []start{{role: "metrics", name: "metrics", node: &c.Metrics}}
+	for i := range c.Registries {
+		name := "registry"
+		if i > 0 {
+			name = fmt.Sprintf("registry%d", i+1)
+		}
+		starts = append(starts, start{role: "registry", name: name, node: &c.Registries[i]})
+	}
 	for i := range c.Sessions {
 		starts = append(starts, start{role: "session", name: fmt.Sprintf("session%d", i+1), node: &c.Sessions[i]})
 	}
@@ -96,6 +128,7 @@ func (c *Cluster) start(ctx context.Context, e Erlmcp) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	c.Registry = c.Registries[0]
 	var http, api []string
 	for _, gateway := range c.Gateways {
 		http = append(http, Address(gateway.Ports.HTTP))
@@ -114,7 +147,7 @@ func (c *Cluster) URL(view string) string { return endpoint(c.Balancer.Address()
 // Nodes are all erlmcp processes that were started.
 func (c *Cluster) Nodes() []*Node {
 	var nodes []*Node
-	for _, n := range append(append([]*Node{c.Registry, c.Metrics}, c.Sessions...), c.Gateways...) {
+	for _, n := range slices.Concat([]*Node{c.Metrics}, c.Registries, c.Sessions, c.Gateways) {
 		if n != nil {
 			nodes = append(nodes, n)
 		}
@@ -144,6 +177,9 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		if store != nil {
 			store.Stop()
 		}
+	}
+	for _, dir := range c.data {
+		failed = append(failed, os.RemoveAll(dir))
 	}
 	return errors.Join(failed...)
 }
