@@ -189,3 +189,30 @@ func TestHeaderParamsAreFoundInTheSchema(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestRepeatableIsWhatAnnotationsOrTheDeclarationSay(t *testing.T) {
+	withTools := func(name string, repeat registryv1.Repeat) *registryv1.CatalogServer {
+		s := server(name, nil, "write")
+		s.Server.Repeat = repeat
+		s.Offer.Tools = append(s.Offer.Tools,
+			tool("read", `,"annotations":{"readOnlyHint":true}`), tool("put", `,"annotations":{"idempotentHint":true}`),
+			tool("said", `,"annotations":{"readOnlyHint":false,"idempotentHint":"true"}`))
+		return s
+	}
+	c := snapshot(withTools("default", registryv1.Repeat_REPEAT_UNSPECIFIED), withTools("annotated", registryv1.Repeat_REPEAT_ANNOTATED),
+		withTools("never", registryv1.Repeat_REPEAT_NEVER), withTools("always", registryv1.Repeat_REPEAT_ALWAYS))
+	annotated := map[string]bool{"read": true, "put": true}
+	for server, want := range map[string]map[string]bool{
+		"default": annotated, "annotated": annotated, "never": {},
+		"always": {"read": true, "put": true, "write": true, "said": true, "unlisted": true},
+	} {
+		for _, tool := range []string{"read", "put", "write", "said", "unlisted"} {
+			if got := c.Repeatable(server, mcp.MethodToolsCall, []byte(`{"name":"`+tool+`"}`)); got != want[tool] {
+				t.Errorf("%s's %s: %v", server, tool, got)
+			}
+		}
+		if !c.Repeatable(server, mcp.MethodResourcesRead, nil) {
+			t.Errorf("reading a resource of %s is not repeatable", server)
+		}
+	}
+}

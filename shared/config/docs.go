@@ -45,6 +45,7 @@ environment variables: ` + "`${NAME}`" + `, or ` + "`${NAME:-default}`; `$${`" +
 | prefix | all | Put before the names of tools and prompts; default ` + "`<name>_`" + `. Empty passes names through unchanged. |
 | calls | all | How legacy clients' calls travel: ` + "`session`" + ` (they outlive the gateway; the default) or ` + "`direct`" + ` (faster). |
 | timeout | all | Longest time of one call; default 5m, at most 24h. |
+| repeat | all | Which tool calls are carried out again when a process died: ` + "`annotated`" + ` (readOnlyHint, idempotentHint; the default), ` + "`never`" + ` or ` + "`always`" + `. |
 | promote_after | all | A tool call that takes longer becomes a task; default tasks.promote_after, 0s for never. |
 | url | HTTP | Address of an MCP server. Streamable HTTP or HTTP+SSE, of any revision, is found out. |
 | headers | url | Sent with each request. |

@@ -19,7 +19,7 @@ const maxServers = 10000
 
 // serverKeys are the keys of one entry of `servers:`; for those that belong to one kind of endpoint, which.
 var serverKeys = map[string]string{
-	"name": "", "prefix": "", "calls": "", "timeout": "", "promote_after": "",
+	"name": "", "prefix": "", "calls": "", "timeout": "", "promote_after": "", "repeat": "",
 	"url": "", "headers": "url",
 	"command": "", "env": "command", "dir": "command",
 	"grpc": "", "tls": "grpc", "services": "grpc", "metadata": "grpc",
@@ -78,8 +78,8 @@ func (d *declaration) server(node *yaml.Node) (*registryv1.Server, error) {
 		return nil, err
 	}
 	server := &registryv1.Server{}
-	var prefix, calls string
-	if err := first(d.text("name", &server.Name), d.text("prefix", &prefix), d.text("calls", &calls)); err != nil {
+	var prefix, calls, repeat string
+	if err := first(d.text("name", &server.Name), d.text("prefix", &prefix), d.text("calls", &calls), d.text("repeat", &repeat)); err != nil {
 		return nil, err
 	}
 	if server.Name == "" {
@@ -90,6 +90,9 @@ func (d *declaration) server(node *yaml.Node) (*registryv1.Server, error) {
 	}
 	var err error
 	if server.Calls, err = d.calls(calls); err != nil {
+		return nil, err
+	}
+	if server.Repeat, err = d.repeat(repeat); err != nil {
 		return nil, err
 	}
 	if err := first(d.duration("timeout", &server.CallTimeout), d.duration("promote_after", &server.PromoteAfter)); err != nil {
@@ -160,6 +163,20 @@ func (d *declaration) keys(node *yaml.Node) error {
 		}
 	}
 	return nil
+}
+
+func (d *declaration) repeat(text string) (registryv1.Repeat, error) {
+	switch text {
+	case "":
+		return registryv1.Repeat_REPEAT_UNSPECIFIED, nil
+	case "annotated":
+		return registryv1.Repeat_REPEAT_ANNOTATED, nil
+	case "never":
+		return registryv1.Repeat_REPEAT_NEVER, nil
+	case "always":
+		return registryv1.Repeat_REPEAT_ALWAYS, nil
+	}
+	return 0, d.wrong("repeat", "write annotated, never or always", "%s says of no calls whether they may be repeated", quote(text))
 }
 
 func (d *declaration) calls(text string) (registryv1.CallPath, error) {

@@ -35,6 +35,7 @@ servers:
     metadata: {k: v}
     timeout: 1m30s
     promote_after: 0s
+    repeat: never
     calls: session
 `)
 	c := load(t, src)
@@ -43,7 +44,7 @@ servers:
 		   headers:{key:"X-Plain" value:"${x} $5"} headers:{key:"X-Or" value:"a b"}} prefix:"" calls:CALL_PATH_DIRECT`,
 		`name:"files" stdio:{command:"npx" command:"-y" command:"42" env:{key:"KEY" value:"1.0"} env:{key:"EMPTY" value:""} dir:"/data"} prefix:""`,
 		`name:"orders" grpc:{target:"orders:50051" tls:true services:"shop.v1.Orders" metadata:{key:"k" value:"v"}}
-		   calls:CALL_PATH_SESSION call_timeout:{seconds:90} promote_after:{}`,
+		   calls:CALL_PATH_SESSION call_timeout:{seconds:90} promote_after:{} repeat:REPEAT_NEVER`,
 	}
 	if len(c.Servers) != len(want) {
 		t.Fatalf("%d servers", len(c.Servers))

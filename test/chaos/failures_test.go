@@ -105,8 +105,11 @@ func (s *site) list(ctx context.Context) error {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(body), "stateful_write") {
-		return fmt.Errorf("%s: %.200s, %v", response.Status, body, err)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), "stateful_write") {
+		return fmt.Errorf("%s: %.200s", response.Status, body)
 	}
 	return nil
 }
@@ -126,8 +129,11 @@ func (s *site) write(ctx context.Context) error {
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %.200s, %v", response.Status, text, err)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %.200s", response.Status, text)
 	}
 	return nil
 }

@@ -78,8 +78,8 @@ func (c *raw) call(ctx context.Context, tool string, a arguments, progress func(
 	if c.version == modernVersion {
 		meta += `,"io.modelcontextprotocol/protocolVersion":"` + c.version + `","io.modelcontextprotocol/clientCapabilities":{}`
 	}
-	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%s","arguments":%s,"_meta":{%s}}}`, c.id, tool, given, meta)
-	response, err := c.post(ctx, body, "tools/call", tool)
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{%s}}}`, c.id, tool, given, meta)
+	response, err := c.post(ctx, body, "tools/call", tool) //nolint:bodyclose // read closes it
 	last := ""
 	for {
 		if err != nil {
@@ -89,7 +89,7 @@ func (c *raw) call(ctx context.Context, tool string, a arguments, progress func(
 		if !errors.Is(err, errBroken) || last == "" || ctx.Err() != nil {
 			return text, err
 		}
-		if response, err = c.resume(ctx, last); err != nil {
+		if response, err = c.resume(ctx, last); err != nil { //nolint:bodyclose // read closes it
 			return "", err
 		}
 	}
@@ -126,8 +126,11 @@ func (c *raw) read(response *http.Response, last *string, progress func(float64)
 	defer response.Body.Close()
 	if response.Header.Get("Content-Type") != "text/event-stream" {
 		body, err := io.ReadAll(response.Body)
-		if err != nil || response.StatusCode == http.StatusBadGateway && jsonrpc.Check(body) != nil {
-			return "", fmt.Errorf("%w: %s, %v", errBroken, response.Status, err) // the balancer's own
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", errBroken, err)
+		}
+		if response.StatusCode == http.StatusBadGateway && jsonrpc.Check(body) != nil { // the balancer's own
+			return "", fmt.Errorf("%w: %s", errBroken, response.Status)
 		}
 		return answer(body, response.Status)
 	}

@@ -24,6 +24,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Repeat says which of a server's tool calls may be carried out twice.
+type Repeat int32
+
+const (
+	Repeat_REPEAT_UNSPECIFIED Repeat = 0
+	// Those of tools whose annotations say readOnlyHint or idempotentHint. The default.
+	Repeat_REPEAT_ANNOTATED Repeat = 1
+	// None, whatever the annotations say.
+	Repeat_REPEAT_NEVER Repeat = 2
+	// All: no tool of the server does anything that a second time would change.
+	Repeat_REPEAT_ALWAYS Repeat = 3
+)
+
+// Enum value maps for Repeat.
+var (
+	Repeat_name = map[int32]string{
+		0: "REPEAT_UNSPECIFIED",
+		1: "REPEAT_ANNOTATED",
+		2: "REPEAT_NEVER",
+		3: "REPEAT_ALWAYS",
+	}
+	Repeat_value = map[string]int32{
+		"REPEAT_UNSPECIFIED": 0,
+		"REPEAT_ANNOTATED":   1,
+		"REPEAT_NEVER":       2,
+		"REPEAT_ALWAYS":      3,
+	}
+)
+
+func (x Repeat) Enum() *Repeat {
+	p := new(Repeat)
+	*p = x
+	return p
+}
+
+func (x Repeat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Repeat) Descriptor() protoreflect.EnumDescriptor {
+	return file_erlmcp_registry_v1_server_proto_enumTypes[0].Descriptor()
+}
+
+func (Repeat) Type() protoreflect.EnumType {
+	return &file_erlmcp_registry_v1_server_proto_enumTypes[0]
+}
+
+func (x Repeat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Repeat.Descriptor instead.
+func (Repeat) EnumDescriptor() ([]byte, []int) {
+	return file_erlmcp_registry_v1_server_proto_rawDescGZIP(), []int{0}
+}
+
 // CallPath says which way a legacy client's calls take to a server that needs no session.
 type CallPath int32
 
@@ -60,11 +116,11 @@ func (x CallPath) String() string {
 }
 
 func (CallPath) Descriptor() protoreflect.EnumDescriptor {
-	return file_erlmcp_registry_v1_server_proto_enumTypes[0].Descriptor()
+	return file_erlmcp_registry_v1_server_proto_enumTypes[1].Descriptor()
 }
 
 func (CallPath) Type() protoreflect.EnumType {
-	return &file_erlmcp_registry_v1_server_proto_enumTypes[0]
+	return &file_erlmcp_registry_v1_server_proto_enumTypes[1]
 }
 
 func (x CallPath) Number() protoreflect.EnumNumber {
@@ -73,7 +129,7 @@ func (x CallPath) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CallPath.Descriptor instead.
 func (CallPath) EnumDescriptor() ([]byte, []int) {
-	return file_erlmcp_registry_v1_server_proto_rawDescGZIP(), []int{0}
+	return file_erlmcp_registry_v1_server_proto_rawDescGZIP(), []int{1}
 }
 
 // Era of the protocol that a server speaks.
@@ -112,11 +168,11 @@ func (x Era) String() string {
 }
 
 func (Era) Descriptor() protoreflect.EnumDescriptor {
-	return file_erlmcp_registry_v1_server_proto_enumTypes[1].Descriptor()
+	return file_erlmcp_registry_v1_server_proto_enumTypes[2].Descriptor()
 }
 
 func (Era) Type() protoreflect.EnumType {
-	return &file_erlmcp_registry_v1_server_proto_enumTypes[1]
+	return &file_erlmcp_registry_v1_server_proto_enumTypes[2]
 }
 
 func (x Era) Number() protoreflect.EnumNumber {
@@ -125,7 +181,7 @@ func (x Era) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Era.Descriptor instead.
 func (Era) EnumDescriptor() ([]byte, []int) {
-	return file_erlmcp_registry_v1_server_proto_rawDescGZIP(), []int{1}
+	return file_erlmcp_registry_v1_server_proto_rawDescGZIP(), []int{2}
 }
 
 // ServerState says whether a server can be called.
@@ -172,11 +228,11 @@ func (x ServerState) String() string {
 }
 
 func (ServerState) Descriptor() protoreflect.EnumDescriptor {
-	return file_erlmcp_registry_v1_server_proto_enumTypes[2].Descriptor()
+	return file_erlmcp_registry_v1_server_proto_enumTypes[3].Descriptor()
 }
 
 func (ServerState) Type() protoreflect.EnumType {
-	return &file_erlmcp_registry_v1_server_proto_enumTypes[2]
+	return &file_erlmcp_registry_v1_server_proto_enumTypes[3]
 }
 
 func (x ServerState) Number() protoreflect.EnumNumber {
@@ -185,7 +241,7 @@ func (x ServerState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ServerState.Descriptor instead.
 func (ServerState) EnumDescriptor() ([]byte, []int) {
-	return file_erlmcp_registry_v1_server_proto_rawDescGZIP(), []int{2}
+	return file_erlmcp_registry_v1_server_proto_rawDescGZIP(), []int{3}
 }
 
 // Server declares one upstream: where it is and how its offers are named.
@@ -210,7 +266,9 @@ type Server struct {
 	CallTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=call_timeout,json=callTimeout,proto3" json:"call_timeout,omitempty"`
 	// A tool call that takes longer becomes a task, where its client takes tasks and the server has none of its own;
 	// the setting tasks.promote_after when absent, never when 0.
-	PromoteAfter  *durationpb.Duration `protobuf:"bytes,8,opt,name=promote_after,json=promoteAfter,proto3" json:"promote_after,omitempty"`
+	PromoteAfter *durationpb.Duration `protobuf:"bytes,8,opt,name=promote_after,json=promoteAfter,proto3" json:"promote_after,omitempty"`
+	// Which tool calls are carried out again when the process that carried them out died.
+	Repeat        Repeat `protobuf:"varint,9,opt,name=repeat,proto3,enum=erlmcp.registry.v1.Repeat" json:"repeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -312,6 +370,13 @@ func (x *Server) GetPromoteAfter() *durationpb.Duration {
 		return x.PromoteAfter
 	}
 	return nil
+}
+
+func (x *Server) GetRepeat() Repeat {
+	if x != nil {
+		return x.Repeat
+	}
+	return Repeat_REPEAT_UNSPECIFIED
 }
 
 type isServer_Endpoint interface {
@@ -915,7 +980,7 @@ var File_erlmcp_registry_v1_server_proto protoreflect.FileDescriptor
 
 const file_erlmcp_registry_v1_server_proto_rawDesc = "" +
 	"\n" +
-	"\x1ferlmcp/registry/v1/server.proto\x12\x12erlmcp.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x04\n" +
+	"\x1ferlmcp/registry/v1/server.proto\x12\x12erlmcp.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x04\n" +
 	"\x06Server\x12?\n" +
 	"\x04name\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$R\x04name\x126\n" +
 	"\x04http\x18\x02 \x01(\v2 .erlmcp.registry.v1.HttpEndpointH\x00R\x04http\x129\n" +
@@ -924,7 +989,8 @@ const file_erlmcp_registry_v1_server_proto_rawDesc = "" +
 	"\x06prefix\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Za-z0-9_.-]{0,40}$H\x01R\x06prefix\x88\x01\x01\x12<\n" +
 	"\x05calls\x18\x06 \x01(\x0e2\x1c.erlmcp.registry.v1.CallPathB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05calls\x12L\n" +
 	"\fcall_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00R\vcallTimeout\x12N\n" +
-	"\rpromote_after\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\fpromoteAfterB\x11\n" +
+	"\rpromote_after\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\fpromoteAfter\x12<\n" +
+	"\x06repeat\x18\t \x01(\x0e2\x1a.erlmcp.registry.v1.RepeatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06repeatB\x11\n" +
 	"\bendpoint\x12\x05\xbaH\x02\b\x01B\t\n" +
 	"\a_prefix\"\xc8\x01\n" +
 	"\fHttpEndpoint\x12)\n" +
@@ -985,7 +1051,12 @@ const file_erlmcp_registry_v1_server_proto_rawDesc = "" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12'\n" +
 	"\aservers\x18\x03 \x03(\tB\r\xbaH\n" +
 	"\x92\x01\a\b\x01\x10\x80\x02\x18\x01R\aservers\x12\x1f\n" +
-	"\x05tools\x18\x04 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80 R\x05tools*R\n" +
+	"\x05tools\x18\x04 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80 R\x05tools*[\n" +
+	"\x06Repeat\x12\x16\n" +
+	"\x12REPEAT_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10REPEAT_ANNOTATED\x10\x01\x12\x10\n" +
+	"\fREPEAT_NEVER\x10\x02\x12\x11\n" +
+	"\rREPEAT_ALWAYS\x10\x03*R\n" +
 	"\bCallPath\x12\x19\n" +
 	"\x15CALL_PATH_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11CALL_PATH_SESSION\x10\x01\x12\x14\n" +
@@ -1015,50 +1086,52 @@ func file_erlmcp_registry_v1_server_proto_rawDescGZIP() []byte {
 	return file_erlmcp_registry_v1_server_proto_rawDescData
 }
 
-var file_erlmcp_registry_v1_server_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_erlmcp_registry_v1_server_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_erlmcp_registry_v1_server_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_erlmcp_registry_v1_server_proto_goTypes = []any{
-	(CallPath)(0),                 // 0: erlmcp.registry.v1.CallPath
-	(Era)(0),                      // 1: erlmcp.registry.v1.Era
-	(ServerState)(0),              // 2: erlmcp.registry.v1.ServerState
-	(*Server)(nil),                // 3: erlmcp.registry.v1.Server
-	(*HttpEndpoint)(nil),          // 4: erlmcp.registry.v1.HttpEndpoint
-	(*StdioEndpoint)(nil),         // 5: erlmcp.registry.v1.StdioEndpoint
-	(*GrpcEndpoint)(nil),          // 6: erlmcp.registry.v1.GrpcEndpoint
-	(*Offer)(nil),                 // 7: erlmcp.registry.v1.Offer
-	(*Item)(nil),                  // 8: erlmcp.registry.v1.Item
-	(*ServerStatus)(nil),          // 9: erlmcp.registry.v1.ServerStatus
-	(*View)(nil),                  // 10: erlmcp.registry.v1.View
-	nil,                           // 11: erlmcp.registry.v1.HttpEndpoint.HeadersEntry
-	nil,                           // 12: erlmcp.registry.v1.StdioEndpoint.EnvEntry
-	nil,                           // 13: erlmcp.registry.v1.GrpcEndpoint.MetadataEntry
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(Repeat)(0),                   // 0: erlmcp.registry.v1.Repeat
+	(CallPath)(0),                 // 1: erlmcp.registry.v1.CallPath
+	(Era)(0),                      // 2: erlmcp.registry.v1.Era
+	(ServerState)(0),              // 3: erlmcp.registry.v1.ServerState
+	(*Server)(nil),                // 4: erlmcp.registry.v1.Server
+	(*HttpEndpoint)(nil),          // 5: erlmcp.registry.v1.HttpEndpoint
+	(*StdioEndpoint)(nil),         // 6: erlmcp.registry.v1.StdioEndpoint
+	(*GrpcEndpoint)(nil),          // 7: erlmcp.registry.v1.GrpcEndpoint
+	(*Offer)(nil),                 // 8: erlmcp.registry.v1.Offer
+	(*Item)(nil),                  // 9: erlmcp.registry.v1.Item
+	(*ServerStatus)(nil),          // 10: erlmcp.registry.v1.ServerStatus
+	(*View)(nil),                  // 11: erlmcp.registry.v1.View
+	nil,                           // 12: erlmcp.registry.v1.HttpEndpoint.HeadersEntry
+	nil,                           // 13: erlmcp.registry.v1.StdioEndpoint.EnvEntry
+	nil,                           // 14: erlmcp.registry.v1.GrpcEndpoint.MetadataEntry
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_erlmcp_registry_v1_server_proto_depIdxs = []int32{
-	4,  // 0: erlmcp.registry.v1.Server.http:type_name -> erlmcp.registry.v1.HttpEndpoint
-	5,  // 1: erlmcp.registry.v1.Server.stdio:type_name -> erlmcp.registry.v1.StdioEndpoint
-	6,  // 2: erlmcp.registry.v1.Server.grpc:type_name -> erlmcp.registry.v1.GrpcEndpoint
-	0,  // 3: erlmcp.registry.v1.Server.calls:type_name -> erlmcp.registry.v1.CallPath
-	14, // 4: erlmcp.registry.v1.Server.call_timeout:type_name -> google.protobuf.Duration
-	14, // 5: erlmcp.registry.v1.Server.promote_after:type_name -> google.protobuf.Duration
-	11, // 6: erlmcp.registry.v1.HttpEndpoint.headers:type_name -> erlmcp.registry.v1.HttpEndpoint.HeadersEntry
-	12, // 7: erlmcp.registry.v1.StdioEndpoint.env:type_name -> erlmcp.registry.v1.StdioEndpoint.EnvEntry
-	13, // 8: erlmcp.registry.v1.GrpcEndpoint.metadata:type_name -> erlmcp.registry.v1.GrpcEndpoint.MetadataEntry
-	1,  // 9: erlmcp.registry.v1.Offer.eras:type_name -> erlmcp.registry.v1.Era
-	8,  // 10: erlmcp.registry.v1.Offer.tools:type_name -> erlmcp.registry.v1.Item
-	8,  // 11: erlmcp.registry.v1.Offer.prompts:type_name -> erlmcp.registry.v1.Item
-	8,  // 12: erlmcp.registry.v1.Offer.resources:type_name -> erlmcp.registry.v1.Item
-	8,  // 13: erlmcp.registry.v1.Offer.resource_templates:type_name -> erlmcp.registry.v1.Item
-	3,  // 14: erlmcp.registry.v1.ServerStatus.server:type_name -> erlmcp.registry.v1.Server
-	2,  // 15: erlmcp.registry.v1.ServerStatus.state:type_name -> erlmcp.registry.v1.ServerState
-	15, // 16: erlmcp.registry.v1.ServerStatus.checked_at:type_name -> google.protobuf.Timestamp
-	1,  // 17: erlmcp.registry.v1.ServerStatus.eras:type_name -> erlmcp.registry.v1.Era
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	5,  // 0: erlmcp.registry.v1.Server.http:type_name -> erlmcp.registry.v1.HttpEndpoint
+	6,  // 1: erlmcp.registry.v1.Server.stdio:type_name -> erlmcp.registry.v1.StdioEndpoint
+	7,  // 2: erlmcp.registry.v1.Server.grpc:type_name -> erlmcp.registry.v1.GrpcEndpoint
+	1,  // 3: erlmcp.registry.v1.Server.calls:type_name -> erlmcp.registry.v1.CallPath
+	15, // 4: erlmcp.registry.v1.Server.call_timeout:type_name -> google.protobuf.Duration
+	15, // 5: erlmcp.registry.v1.Server.promote_after:type_name -> google.protobuf.Duration
+	0,  // 6: erlmcp.registry.v1.Server.repeat:type_name -> erlmcp.registry.v1.Repeat
+	12, // 7: erlmcp.registry.v1.HttpEndpoint.headers:type_name -> erlmcp.registry.v1.HttpEndpoint.HeadersEntry
+	13, // 8: erlmcp.registry.v1.StdioEndpoint.env:type_name -> erlmcp.registry.v1.StdioEndpoint.EnvEntry
+	14, // 9: erlmcp.registry.v1.GrpcEndpoint.metadata:type_name -> erlmcp.registry.v1.GrpcEndpoint.MetadataEntry
+	2,  // 10: erlmcp.registry.v1.Offer.eras:type_name -> erlmcp.registry.v1.Era
+	9,  // 11: erlmcp.registry.v1.Offer.tools:type_name -> erlmcp.registry.v1.Item
+	9,  // 12: erlmcp.registry.v1.Offer.prompts:type_name -> erlmcp.registry.v1.Item
+	9,  // 13: erlmcp.registry.v1.Offer.resources:type_name -> erlmcp.registry.v1.Item
+	9,  // 14: erlmcp.registry.v1.Offer.resource_templates:type_name -> erlmcp.registry.v1.Item
+	4,  // 15: erlmcp.registry.v1.ServerStatus.server:type_name -> erlmcp.registry.v1.Server
+	3,  // 16: erlmcp.registry.v1.ServerStatus.state:type_name -> erlmcp.registry.v1.ServerState
+	16, // 17: erlmcp.registry.v1.ServerStatus.checked_at:type_name -> google.protobuf.Timestamp
+	2,  // 18: erlmcp.registry.v1.ServerStatus.eras:type_name -> erlmcp.registry.v1.Era
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_registry_v1_server_proto_init() }
@@ -1076,7 +1149,7 @@ func file_erlmcp_registry_v1_server_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_registry_v1_server_proto_rawDesc), len(file_erlmcp_registry_v1_server_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
