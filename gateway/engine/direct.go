@@ -40,7 +40,7 @@ func (s *Session) callDirect(ctx context.Context, m *jsonrpc.Message, to *destin
 			if answer.Error != nil {
 				return Reply{Status: http.StatusOK, Body: [][]byte{jsonrpc.ErrorResponse(m.ID, era.ErrorToLegacy(m.Method, answer.Error))}}
 			}
-			return success(m.ID, answer.Result)
+			return success(m.ID, era.ResultForRevision(m.Method, s.Version(), answer.Result))
 		}
 	}
 	if ctx.Err() == context.Canceled {

@@ -1,6 +1,7 @@
 // Package era carries requests, results and errors between the protocol's two eras: legacy (2024-11-05 to
-// 2025-11-25) and modern (2026-07-28). It changes envelopes only, never a tool's arguments or result. It must
-// not know transports, sessions or the catalogue.
+// 2025-11-25) and modern (2026-07-28). It changes envelopes only, never a tool's arguments or result,
+// but for content that a client's revision does not have ([ResultForRevision]). It must not know transports, sessions or
+// the catalogue.
 package era
 
 import (

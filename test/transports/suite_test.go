@@ -36,6 +36,7 @@ var mcpPromises = []promise{
 	{"introduces itself", introduces},
 	{"lists", lists},
 	{"calls, reads and prompts", calls},
+	{"gives content that the revision has", suits},
 	{"completes", completes},
 	{"reports progress", progresses},
 	{"logs what is asked for", logs},
@@ -135,6 +136,21 @@ func calls(t *testing.T, _ world, c *client) {
 	if result := c.call(mcp.MethodToolsCall, `{"name":"test_error_handling"}`); string(jsonrpc.Get(result, "isError")) != "true" {
 		t.Errorf("a failed tool gave %s", result)
 	}
+}
+
+// suits calls a tool whose result is audio, which 2025-03-26 brought.
+func suits(t *testing.T, _ world, c *client) {
+	want := `"audio"`
+	if c.version < mcp.V2025_03_26 {
+		want = `"text"`
+	}
+	result := c.call(mcp.MethodToolsCall, `{"name":"test_audio_content"}`)
+	jsonrpc.Elements(jsonrpc.Get(result, "content"), func(block []byte) bool {
+		if got := jsonrpc.Get(block, "type"); string(got) != want {
+			t.Errorf("revision %s got %s", c.version, block)
+		}
+		return true
+	})
 }
 
 func completes(t *testing.T, _ world, c *client) {

@@ -163,7 +163,7 @@ func (s *session) finish(ctx context.Context, c *call, reply upstream.Reply) {
 	case reply.Error != nil:
 		s.put(c, jsonrpc.ErrorResponse(c.id, reply.Error))
 	default:
-		s.put(c, jsonrpc.Response(c.id, reply.Result))
+		s.put(c, jsonrpc.Response(c.id, era.ResultForRevision(c.method, s.client.Load().Version, reply.Result)))
 	}
 	c.mu.Lock()
 	c.ended = true
