@@ -409,13 +409,18 @@ func (s *Session) listen(ctx context.Context, after string, out Stream) (last st
 }
 
 // Close ends the session: ErrNoSession or ErrUnavailable.
-func (s *Session) Close(ctx context.Context) error {
+func (s *Session) Close(ctx context.Context) error { return s.close(ctx, false) }
+
+// Leave is Close, unless the client came back and reads the standing stream, at whichever gateway.
+func (s *Session) Leave(ctx context.Context) error { return s.close(ctx, true) }
+
+func (s *Session) close(ctx context.Context, unlessHeard bool) error {
 	var wait adoption
 	for {
 		owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 		if err == nil {
 			asking, cancel := context.WithTimeout(ctx, askTime)
-			_, err = owner.CloseSession(asking, &sessionv1.CloseSessionRequest{SessionId: s.facts.Load().GetSessionId()})
+			_, err = owner.CloseSession(asking, &sessionv1.CloseSessionRequest{SessionId: s.facts.Load().GetSessionId(), UnlessHeard: unlessHeard})
 			cancel()
 		}
 		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())

@@ -78,9 +78,24 @@ func (e *Engine) modern(ctx context.Context, c Client, m *jsonrpc.Message, out S
 // changes are told at once.
 const ListTTL = 60_000
 
+// pendingTTL is that of lists in which a server's items are still to come, in milliseconds.
+const pendingTTL = 1000
+
 // cacheHints stand in each list and discovery result. Lists are equal for everyone who may see the view, but
 // who may see it depends on the principal, so no shared cache may hold them.
-var cacheHints = `"ttlMs":` + strconv.Itoa(ListTTL) + `,"cacheScope":"private"`
+func cacheHints(view *catalog.View) string {
+	if view.Pending {
+		return pendingHints
+	}
+	return settledHints
+}
+
+var (
+	settledHints = hints(ListTTL)
+	pendingHints = hints(pendingTTL)
+)
+
+func hints(ttl int) string { return `"ttlMs":` + strconv.Itoa(ttl) + `,"cacheScope":"private"` }
 
 func (e *Engine) discover(view *catalog.View) []byte {
 	b := []byte(`{"resultType":"complete","supportedVersions":`)
@@ -92,7 +107,7 @@ func (e *Engine) discover(view *catalog.View) []byte {
 		b = append(b, jsonrpc.String(view.Instructions)...)
 	}
 	b = append(b, ',')
-	b = append(b, cacheHints...)
+	b = append(b, cacheHints(view)...)
 	b = append(b, e.metaMember()...)
 	return append(b, '}')
 }
@@ -150,7 +165,7 @@ func (e *Engine) list(m *jsonrpc.Message, view *catalog.View, kind catalog.Kind,
 		tail = append(tail, `,"nextCursor":"`+next+`"`...)
 	}
 	if modern {
-		tail = append(append(tail, ','), cacheHints...)
+		tail = append(append(tail, ','), cacheHints(view)...)
 		tail = append(tail, e.metaMember()...)
 	}
 	tail = append(tail, "}}"...)

@@ -166,7 +166,7 @@ func (s *Service) Post(ctx context.Context, req *sessionv1.PostRequest) (*sessio
 
 // CloseSession implements sessionv1.SessionServiceServer.
 func (s *Service) CloseSession(ctx context.Context, req *sessionv1.CloseSessionRequest) (*sessionv1.CloseSessionResponse, error) {
-	if err := s.owner.Close(ctx, req.GetSessionId()); err != nil {
+	if err := s.owner.Close(ctx, req.GetSessionId(), req.GetUnlessHeard()); err != nil {
 		return nil, s.status(err)
 	}
 	return &sessionv1.CloseSessionResponse{}, nil

@@ -42,6 +42,8 @@ type View struct {
 	Servers []string
 	// Instructions of its servers to models.
 	Instructions string
+	// Pending: some server was not asked yet what it offers.
+	Pending bool
 
 	lists     [kinds]list
 	templates []template
@@ -78,6 +80,7 @@ func newView(name string, servers []*registryv1.CatalogServer, public func(*regi
 	for _, s := range servers {
 		spec, offer := s.GetServer(), s.GetOffer()
 		v.Servers = append(v.Servers, spec.GetName())
+		v.Pending = v.Pending || s.GetState() == registryv1.ServerState_SERVER_STATE_PENDING
 		v.add(Tools, s, offer.GetTools(), func(own string) string { return public(spec, own) }, only)
 		v.add(Prompts, s, offer.GetPrompts(), func(own string) string { return public(spec, own) }, nil)
 		v.add(Resources, s, offer.GetResources(), nil, nil)

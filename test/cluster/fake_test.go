@@ -70,7 +70,7 @@ func TestClusterRunsEveryRoleOnRealStores(t *testing.T) {
 	for _, n := range c.Nodes() {
 		roles = append(roles, n.Role)
 	}
-	if want := []string{"registry", "metrics", "session", "session", "gateway", "gateway"}; !slices.Equal(roles, want) {
+	if want := []string{"metrics", "registry", "session", "session", "gateway", "gateway"}; !slices.Equal(roles, want) {
 		t.Errorf("roles %v, want %v", roles, want)
 	}
 	_, start, err := c.Gateways[0].Get(t.Context(), "/start")

@@ -54,19 +54,19 @@ func TestEveryClientPortSpeaksTLS(t *testing.T) {
 	s := runSecure(t)
 	t.Run("Streamable HTTP", func(t *testing.T) {
 		for _, port := range []int{s.Ports.HTTP, s.Ports.API} {
-			client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
-			session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "https://" + cluster.Address(port) + "/mcp", HTTPClient: s.client}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
 			testkit.Eventually(t, func() error { // the demo's tools are found out meanwhile
+				client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil) // each keeps what it listed
+				session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "https://" + cluster.Address(port) + "/mcp", HTTPClient: s.client}, nil)
+				if err != nil {
+					return err
+				}
+				defer session.Close()
 				tools, err := session.ListTools(t.Context(), nil)
 				if err == nil && len(tools.Tools) == 0 {
 					err = errors.New("no tools")
 				}
 				return err
 			}, 10*time.Second)
-			_ = session.Close()
 		}
 	})
 	t.Run("HTTP/2", func(t *testing.T) {

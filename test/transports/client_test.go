@@ -238,6 +238,9 @@ func (c *client) connectTo(session string) *client {
 		c.t.Fatalf("negotiated %s, want %s", got, c.version)
 	}
 	c.session, _ = jsonrpc.GetString(result, "_meta", "dev.erlmcp/session")
+	if w, is := c.wire.(*stream); is {
+		c.session = w.token
+	}
 	must(c.t, c.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}`))
 	return c
 }

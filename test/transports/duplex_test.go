@@ -17,6 +17,7 @@ import (
 	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/sse"
 	"erlmcp.dev/shared/testkit"
 )
 
@@ -117,13 +118,7 @@ func TestIDsInFlightAndTooManyRequestsAreRefused(t *testing.T) {
 
 func TestASessionIsTakenUpAgain(t *testing.T) {
 	for _, w := range ways {
-		if w.name != "websocket" && w.name != "tcp" {
-			continue
-		}
-		for _, how := range []string{"initialize", "connecting"} {
-			if how == "connecting" && w.name != "websocket" {
-				continue
-			}
+		for _, how := range map[string][]string{"websocket": {"initialize", "connecting"}, "tcp": {"initialize"}, "sse": {"connecting"}}[w.name] {
 			t.Run(w.name+"/by "+how, func(t *testing.T) {
 				s := newSite(t, options{})
 				first := newClient(t, w.dial(t, s.at(), ""), mcp.V2025_11_25).connect()
@@ -134,6 +129,9 @@ func TestASessionIsTakenUpAgain(t *testing.T) {
 				<-first.ended
 
 				again := newClientFrom(t, s, w, how, first)
+				if _, is := again.wire.(*stream); is {
+					again.call(mcp.MethodPing, `{}`) // the stream's reader is there
+				}
 				must(t, again.send(string(jsonrpc.Response(question.ID, json.RawMessage(`{"role":"assistant","model":"m","content":{"type":"text","text":"late"}}`)))))
 				if m := within(t, again.bad, "the answer to the request of before"); !strings.Contains(string(m.Result), "late") {
 					t.Errorf("answered %s%s", m.Result, m.Error)
@@ -166,7 +164,7 @@ func newClientFrom(t *testing.T, s *site, w way, how string, before *client) *cl
 func TestASessionEndsWhenItsClientSaysGoodbye(t *testing.T) {
 	for name, ends := range map[string]bool{"websocket": true, "stdio": true, "sse": true, "http": true, "tcp": false} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, options{})
+			s := newSite(t, options{resume: 50 * time.Millisecond})
 			for _, w := range ways {
 				if w.name == name {
 					c := newClient(t, w.dial(t, s.at(), ""), mcp.V2025_11_25).connect()
@@ -407,4 +405,43 @@ func TestQuietConnectionsAreKeptAlive(t *testing.T) {
 		within(t, pinged, "a ping")
 	}
 	quiet.connect()
+}
+
+// A browser's EventSource comes back by itself, with the id of the endpoint's event; where the session is gone it gets a
+// new one. A client that names a session which is gone is told so.
+func TestEventSourcesComeBackByTheEndpointsID(t *testing.T) {
+	s := newSite(t, options{resume: 50 * time.Millisecond})
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	stream := func(path, last string) (status int, endpoint sse.Event, end func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.gateways[0].api+path, nil)
+		must(t, err)
+		if last != "" {
+			r.Header.Set(mcp.HeaderLastEvent, last)
+		}
+		response, err := (&http.Client{Transport: transport}).Do(r)
+		must(t, err)
+		end = func() { cancel(); _ = response.Body.Close() }
+		t.Cleanup(end)
+		if response.StatusCode == http.StatusOK {
+			endpoint, err = sse.NewDecoder(response.Body, 1<<20).Next()
+			must(t, err)
+		}
+		return response.StatusCode, endpoint, end
+	}
+	_, first, end := stream("/sse", "")
+	end()
+	_, again, end := stream("/sse", first.ID)
+	if string(again.Data) != string(first.Data) {
+		t.Errorf("it came back to %s, not %s", again.Data, first.Data)
+	}
+	end()
+	testkit.Eventually(t, func() bool { return s.owner.Sessions() == 0 }, patience)
+	if _, fresh, _ := stream("/sse", first.ID); len(fresh.Data) == 0 || string(fresh.Data) == string(first.Data) {
+		t.Errorf("after the end of its session it got %s", fresh.Data)
+	}
+	if status, _, _ := stream("/sse?session="+first.ID, ""); status != http.StatusNotFound {
+		t.Errorf("a session that is gone was answered %d", status)
+	}
 }

@@ -82,6 +82,7 @@ type options struct {
 	maxBody      int64
 	authn        guard.Authenticator
 	keepAlive    time.Duration
+	resume       time.Duration // how long an SSE client may take to come back; 30 s when 0
 	idle         time.Duration // a session's longest time without use; an hour when 0
 }
 
@@ -199,7 +200,7 @@ func (s *site) newGateway(t testing.TB, o options) *gateway {
 	}
 	g.stdio, g.ws, g.tcp = channels(), channels(), channels()
 	watch := &guard.Guard{Authenticator: o.authn, MaxBody: o.maxBody}
-	events := &sse.Handler{Engine: g.engine, Guard: watch, Draining: draining, KeepAlive: o.keepAlive, WriteTimeout: o.writeTimeout, Log: s.log}
+	events := &sse.Handler{Engine: g.engine, Guard: watch, Draining: draining, KeepAlive: o.keepAlive, WriteTimeout: o.writeTimeout, ResumeTime: o.resume, Log: s.log}
 	mux := http.NewServeMux()
 	plain := &streamhttp.Handler{Engine: g.engine, Guard: watch, Draining: draining}
 	sockets := &websocket.Handler{Server: g.ws, Guard: watch, Ping: o.keepAlive}

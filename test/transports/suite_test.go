@@ -220,22 +220,19 @@ func asks(t *testing.T, _ world, c *client) {
 	}
 }
 
-// cancels gives up a call on its way: no answer may come.
+// cancels gives up a call on its way: no answer may come, for longer than the call would have taken.
 func cancels(t *testing.T, _ world, c *client) {
-	params := `{"name":"test_tool_with_progress","_meta":{"progressToken":"gone"}}`
+	params := `{"name":"slow_compute","arguments":{"seconds":0.5}}`
 	if !c.modern() {
 		c.answerWith(nil)
 		params = `{"name":"test_sampling","arguments":{"prompt":"?"}}`
 	}
 	id, answer := c.begin(mcp.MethodToolsCall, params)
-	if c.modern() {
-		c.note(mcp.MethodProgress)
-	} else {
+	if !c.modern() {
 		within(t, c.asked, "the server's question")
 	}
 	must(t, c.send(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+id+`}}`))
-	// A call that takes as long as the rest of the cancelled one would have.
-	c.call(mcp.MethodToolsCall, `{"name":"test_tool_with_progress"}`)
+	c.call(mcp.MethodToolsCall, `{"name":"slow_compute","arguments":{"seconds":0.7}}`)
 	select {
 	case m := <-answer:
 		t.Errorf("a cancelled call was answered: %s%s", m.Result, m.Error)

@@ -183,15 +183,16 @@ func dialWebSocket(t *testing.T, at address, token string) wire {
 type stream struct {
 	client    *http.Client
 	endpoints []string
+	token     string // of the session, from the endpoint
 	posted    int
 	events    *sse.Decoder
 	end       func()
 }
 
-func dialSSE(t *testing.T, at address, _ string) wire {
+func dialSSE(t *testing.T, at address, token string) wire {
 	transport := &http.Transport{}
 	ctx, cancel := context.WithCancel(context.Background())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.api[0]+at.path("/sse"), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.api[0]+at.path("/sse")+query(token), nil)
 	must(t, err)
 	w := &stream{client: &http.Client{Transport: transport}}
 	response, err := w.client.Do(r)
@@ -211,10 +212,19 @@ func dialSSE(t *testing.T, at address, _ string) wire {
 	if first.Name != "endpoint" || !strings.HasPrefix(string(first.Data), at.path("/messages")+"?session=") {
 		t.Fatalf("the first event is %s: %s", first.Name, first.Data)
 	}
+	_, w.token, _ = strings.Cut(string(first.Data), "?session=")
 	for _, api := range at.api {
 		w.endpoints = append(w.endpoints, "http://"+api+string(first.Data))
 	}
 	return w
+}
+
+// query names the session to come back to.
+func query(token string) string {
+	if token == "" {
+		return ""
+	}
+	return "?session=" + token
 }
 
 func (w *stream) send(message string) error {

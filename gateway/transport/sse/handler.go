@@ -21,6 +21,7 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
+	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/telemetry"
 )
 
@@ -34,6 +35,8 @@ type Handler struct {
 	WriteTimeout time.Duration
 	// Draining ends when the gateway begins to stop.
 	Draining context.Context
+	// ResumeTime is how long a session waits for its client to come back once its stream broke; 30 s when 0.
+	ResumeTime time.Duration
 	// MaxRequests is how many requests of all clients are carried out at once; 4,096 when 0.
 	MaxRequests int
 	// Count counts streams and messages. Optional.
@@ -48,6 +51,7 @@ type Handler struct {
 	running int
 	idle    chan struct{} // closed while no request runs
 	closed  bool
+	left    map[*time.Timer]struct{} // sessions whose client may come back
 }
 
 func (h *Handler) init() {
@@ -61,6 +65,10 @@ func (h *Handler) init() {
 		if h.WriteTimeout == 0 {
 			h.WriteTimeout = 30 * time.Second
 		}
+		if h.ResumeTime == 0 {
+			h.ResumeTime = 30 * time.Second
+		}
+		h.left = map[*time.Timer]struct{}{}
 		if h.MaxRequests == 0 {
 			h.MaxRequests = 4096
 		}
@@ -84,6 +92,9 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	h.init()
 	h.mu.Lock()
 	h.closed = true
+	for timer := range h.left { // their clients may come back at another gateway
+		timer.Stop()
+	}
 	h.mu.Unlock()
 	select {
 	case <-h.quiet():
@@ -135,9 +146,8 @@ func (h *Handler) Stream(w http.ResponseWriter, r *http.Request) {
 		unavailable(w, "this gateway is stopping; connect anew")
 		return
 	}
-	session, refused := h.Engine.Open(r.Context(), client)
-	if refused != nil {
-		unavailable(w, refused.Message)
+	session, ok := h.session(w, r, client)
+	if !ok {
 		return
 	}
 	h.open.Add(1)
@@ -148,10 +158,60 @@ func (h *Handler) Stream(w http.ResponseWriter, r *http.Request) {
 		endpoint.Path += "/" + client.View
 	}
 	s := newStream(r.Context(), w, h)
-	s.open(endpoint.String())
+	s.open(endpoint.String(), session.Token())
 	h.follow(s, client, session.Token())
 	s.end()
-	h.close(client, session.Token())
+	h.leave(client, session.Token())
+}
+
+// session is the one that the client comes back to, or a new one. Where ok is false the answer was written. A browser's
+// EventSource that lost its stream asks by itself, with the id of the event that came; it can't be told that the
+// session is gone but by a new one.
+func (h *Handler) session(w http.ResponseWriter, r *http.Request, c engine.Client) (s *engine.Session, ok bool) {
+	token := r.Header.Get(mcp.HeaderSession)
+	if token == "" {
+		token = r.URL.Query().Get(parameter)
+	}
+	again := r.Header.Get(mcp.HeaderLastEvent)
+	if token == "" && again != "" {
+		token = again
+	}
+	if token != "" {
+		s, err := h.Engine.Session(r.Context(), c, token)
+		switch {
+		case err == nil:
+			return s, true
+		case !errors.Is(err, engine.ErrNoSession):
+			unavailable(w, err.Error())
+			return nil, false
+		case again == "":
+			guard.Refuse(w, http.StatusNotFound, err.Error())
+			return nil, false
+		}
+	}
+	s, refused := h.Engine.Open(r.Context(), c)
+	if refused != nil {
+		unavailable(w, refused.Message)
+		return nil, false
+	}
+	return s, true
+}
+
+// leave ends a session whose stream ended, unless its client comes back in time.
+func (h *Handler) leave(c engine.Client, token string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.Draining.Err() != nil {
+		return // it may come back at another gateway; if not, the session ends when it was idle for long
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(h.ResumeTime, func() {
+		h.mu.Lock()
+		delete(h.left, timer)
+		h.mu.Unlock()
+		h.run(func(context.Context) { h.close(c, token) })
+	})
+	h.left[timer] = struct{}{}
 }
 
 // parameter names the session in the endpoint that messages are sent to.
@@ -240,7 +300,7 @@ func (h *Handler) close(c engine.Client, token string) {
 	defer cancel()
 	session, err := h.Engine.Session(ctx, c, token)
 	if err == nil {
-		err = session.Close(ctx)
+		err = session.Leave(ctx)
 	}
 	if err != nil && !errors.Is(err, engine.ErrNoSession) {
 		h.Log.Info("a session could not be ended with its stream; it ends when it was idle for long", "error", err)

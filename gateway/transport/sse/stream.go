@@ -27,8 +27,8 @@ func newStream(ctx context.Context, w http.ResponseWriter, h *Handler) *stream {
 	return &stream{handler: h, w: w, ctx: ctx, cancel: cancel}
 }
 
-// open begins the response and tells where messages are sent to.
-func (s *stream) open(endpoint string) {
+// open begins the response and tells where messages are sent to, and by what id the client comes back.
+func (s *stream) open(endpoint, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	header := s.w.Header()
@@ -37,7 +37,7 @@ func (s *stream) open(endpoint string) {
 	header.Set("X-Accel-Buffering", "no")
 	s.w.WriteHeader(http.StatusOK)
 	s.quiet = time.AfterFunc(s.handler.KeepAlive, s.comment)
-	s.write(sse.AppendNamed(nil, "endpoint", "", []byte(endpoint)))
+	s.write(sse.AppendNamed(nil, "endpoint", id, []byte(endpoint)))
 }
 
 // end ends the stream: nothing is written afterwards.
@@ -77,7 +77,8 @@ func (s *stream) write(b []byte) {
 // keptBuffer is the largest buffer that is kept for the next event.
 const keptBuffer = 64 << 10
 
-// Send implements engine.Stream. This revision's streams can't be resumed, so ids are left out.
+// Send implements engine.Stream. The endpoint's id names the session, so that the others have none: what was sent and
+// not read is lost.
 func (s *stream) Send(_ string, message []byte) error {
 	if len(message) == 0 {
 		return nil

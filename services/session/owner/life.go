@@ -88,7 +88,7 @@ func (o *Owner) lookAfter(ctx context.Context) {
 	for _, s := range o.all() {
 		idle := s.idle(now)
 		if idle > o.config.IdleTime {
-			if err := o.Close(ctx, s.record.ID); err != nil {
+			if err := o.Close(ctx, s.record.ID, false); err != nil {
 				o.log.Warn("closing an idle session failed", "session", s.record.ID, "error", err)
 			}
 			continue

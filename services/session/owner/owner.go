@@ -351,12 +351,15 @@ func (o *Owner) Listen(ctx context.Context, id, after string, acknowledge bool, 
 	return s.listen(ctx, after, acknowledge, send)
 }
 
-// Close ends a session.
-func (o *Owner) Close(ctx context.Context, id string) error {
+// Close ends a session; with unlessHeard not one whose standing stream is being read.
+func (o *Owner) Close(ctx context.Context, id string, unlessHeard bool) error {
 	for {
 		s, err := o.session(ctx, id)
 		if err != nil {
 			return err
+		}
+		if unlessHeard && s.standing.reading() {
+			return nil
 		}
 		err = o.config.Store.Delete(ctx, id, o.config.Node.Name, s.epoch)
 		switch {

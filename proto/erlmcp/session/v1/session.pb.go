@@ -996,8 +996,10 @@ func (*PostResponse) Descriptor() ([]byte, []int) {
 }
 
 type CloseSessionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Leaves the session where a client reads its standing stream: it came back.
+	UnlessHeard   bool `protobuf:"varint,2,opt,name=unless_heard,json=unlessHeard,proto3" json:"unless_heard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1037,6 +1039,13 @@ func (x *CloseSessionRequest) GetSessionId() string {
 		return x.SessionId
 	}
 	return ""
+}
+
+func (x *CloseSessionRequest) GetUnlessHeard() bool {
+	if x != nil {
+		return x.UnlessHeard
+	}
+	return false
 }
 
 type CloseSessionResponse struct {
@@ -2106,10 +2115,11 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
 	"\amessage\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x10\x02R\amessage\"\x0e\n" +
-	"\fPostResponse\">\n" +
+	"\fPostResponse\"a\n" +
 	"\x13CloseSessionRequest\x12'\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x16\n" +
+	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
+	"\funless_heard\x18\x02 \x01(\bR\vunlessHeard\"\x16\n" +
 	"\x14CloseSessionResponse\"\xd7\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
