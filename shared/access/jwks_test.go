@@ -222,6 +222,25 @@ func TestAnIssuersOutageHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// An issuer may move its keys within TLS; a redirect out of it would let whoever sits there give keys of their own.
+func TestKeysAreNotFetchedOutsideOfTLS(t *testing.T) {
+	for to, want := range map[string]error{"https://elsewhere.example/keys": nil, "http://elsewhere.example/keys": access.ErrUnavailable} {
+		a := newAuthority(t, "k1")
+		a.answer = func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "elsewhere.example" {
+				a.answer = nil
+				return a.RoundTrip(r)
+			}
+			moved := answered(http.StatusFound, nil)
+			moved.Header.Set("Location", to)
+			return moved, nil
+		}
+		if _, err := a.jwt(issuerURL+"/keys").Authenticate(t.Context(), token(t, "k1", jose.ES256, a.keys["k1"])); !errors.Is(err, want) {
+			t.Errorf("moved to %s: %v, want %v", to, err, want)
+		}
+	}
+}
+
 // FuzzAuthenticate: nothing but a credential gets in, and the rest breaks nothing.
 func FuzzAuthenticate(f *testing.F) {
 	a := newAuthority(f, "k1")

@@ -53,15 +53,28 @@ const (
 	rememberAs = time.Minute
 )
 
+// staysSafe lets an issuer move its keys, but not out of TLS: whoever sits there could give keys of their own.
+func staysSafe(next *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) >= 3:
+		return errors.New("the issuer's keys are moved too often")
+	case via[0].URL.Scheme == "https" && next.URL.Scheme != "https":
+		return errors.New("the issuer's keys are moved to a place without TLS")
+	}
+	return nil
+}
+
 // NewJWT makes a JWT. It asks for the keys when the first token comes.
 func NewJWT(config JWTConfig) *JWT {
 	if config.RoleClaim == "" {
 		config.RoleClaim = "role"
 	}
-	if config.Client == nil {
-		config.Client = &http.Client{Timeout: keysTimeout}
+	client := http.Client{Timeout: keysTimeout}
+	if config.Client != nil {
+		client = *config.Client
 	}
-	var keys oidc.KeySet = keySet{&issuerKeys{issuer: config.Issuer, url: config.JWKSURL, client: config.Client}}
+	client.CheckRedirect = staysSafe
+	var keys oidc.KeySet = keySet{&issuerKeys{issuer: config.Issuer, url: config.JWKSURL, client: &client}}
 	algorithms := asymmetric
 	if len(config.Secret) > 0 {
 		keys, algorithms = sharedSecret(config.Secret), []jose.SignatureAlgorithm{jose.HS256}
