@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 )
 
@@ -44,6 +46,24 @@ func (c *Catalog) Apply(change *registryv1.WatchCatalogResponse) *Catalog {
 		delete(next.defined, name)
 	}
 	return next
+}
+
+// Bytes is about how much memory the catalogue takes: what servers offer, and the pages made of it.
+func (c *Catalog) Bytes() (n int) {
+	for _, s := range c.servers {
+		n += proto.Size(s)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, v := range c.views {
+		for k := range v.lists {
+			n += len(v.lists[k].first)
+			for _, e := range v.lists[k].entries {
+				n += len(e.JSON)
+			}
+		}
+	}
+	return n
 }
 
 // Version is the catalogue's version; 0 before anything was published.

@@ -17,7 +17,7 @@ func newStateCollector(sources *atomic.Pointer[Sources]) *stateCollector {
 		sources:  sources,
 		ready:    desc("erlmcp_ready", "1 while the process takes requests."),
 		sessions: desc("erlmcp_sessions_active", "Sessions that this process holds."),
-		cache:    desc("erlmcp_memory_ets", "Bytes of memory that sessions and catalogue take."),
+		cache:    desc("erlmcp_memory_ets", "Bytes of memory that sessions, with the messages that wait in them, and the catalogue take: an estimate."),
 		nodes:    desc("erlmcp_cluster_nodes", "Nodes that live, as this one knows."),
 		expected: desc("erlmcp_cluster_nodes_expected", "Nodes that there should be."),
 		sync:     desc("erlmcp_cluster_sync_status", "1 while this node's membership and catalogue are fresh."),

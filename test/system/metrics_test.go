@@ -45,4 +45,7 @@ func TestStreamableHTTPIsCounted(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
+	if strings.Contains(text, "erlmcp_memory_ets 0\n") {
+		t.Error("the catalogue takes no memory")
+	}
 }

@@ -406,6 +406,22 @@ func (o *Owner) Sessions() int {
 	return len(o.sessions)
 }
 
+// sessionBytes is a guess at what a session takes that does nothing.
+const sessionBytes = 4 << 10
+
+// Bytes is about how much memory the sessions of this process take, with the messages that wait in them.
+func (o *Owner) Bytes() (n int) {
+	for _, s := range o.all() {
+		n += sessionBytes + s.standing.size()
+		s.mu.Lock()
+		for _, st := range s.streams {
+			n += st.size()
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
+
 // Upstreams names the servers that a session of this process holds a conversation with.
 func (o *Owner) Upstreams(id string) []string {
 	o.mu.Lock()

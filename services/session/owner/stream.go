@@ -110,6 +110,13 @@ func (s *stream) attach() *reader {
 	return r
 }
 
+// size is how many bytes wait for a reader.
+func (s *stream) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
+}
+
 // reading reports whether someone reads.
 func (s *stream) reading() bool {
 	s.mu.Lock()

@@ -184,6 +184,7 @@ func (p *process) wireHealth(context.Context) error {
 	p.add("health", p.health.Run)
 	p.metrics.Watch(telemetry.Sources{
 		Ready: p.health.Ready, Sessions: p.sessions,
+		CacheBytes: func() uint64 { return uint64(p.follower.Current().Bytes() + p.sessionBytes()) },
 		Cluster: func() telemetry.Cluster {
 			n, fresh := p.heartbeat.Nodes()
 			return telemetry.Cluster{Nodes: n, Expected: max(p.cfg.Cluster.ExpectedNodes, n), InSync: fresh && p.follower.Ready() == nil}

@@ -67,10 +67,12 @@ type process struct {
 	parts      []part
 	closers    []func() error
 
-	sessions    func() int
-	connections func() map[string]int
-	streams     *streams // instead of ports, where they are not nil
-	firstKey    string   // an admin key made just now, to be shown once
+	sessions func() int
+	// sessionBytes is about how much memory they take.
+	sessionBytes func() int
+	connections  func() map[string]int
+	streams      *streams // instead of ports, where they are not nil
+	firstKey     string   // an admin key made just now, to be shown once
 }
 
 // listener is a port of this process.
@@ -88,12 +90,13 @@ func newProcess(cfg config.Config, roles []Role) (*process, error) {
 	level.Set(parsed)
 	p := &process{
 		cfg: cfg, roles: roles, started: time.Now(), level: level,
-		log:         telemetry.NewLog(telemetry.LogConfig{Output: os.Stderr, Format: cfg.Log.Format, Level: level}).With("node", cfg.Node),
-		metrics:     telemetry.NewMetrics(),
-		apiKeys:     &access.KeySet{},
-		conns:       map[Role]grpc.ClientConnInterface{},
-		sessions:    func() int { return 0 },
-		connections: func() map[string]int { return nil },
+		log:          telemetry.NewLog(telemetry.LogConfig{Output: os.Stderr, Format: cfg.Log.Format, Level: level}).With("node", cfg.Node),
+		metrics:      telemetry.NewMetrics(),
+		apiKeys:      &access.KeySet{},
+		conns:        map[Role]grpc.ClientConnInterface{},
+		sessions:     func() int { return 0 },
+		sessionBytes: func() int { return 0 },
+		connections:  func() map[string]int { return nil },
 	}
 	p.draining, p.drain = context.WithCancel(context.Background())
 	if p.keys, err = p.secret(); err != nil {

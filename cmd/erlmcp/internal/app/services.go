@@ -212,7 +212,7 @@ func (p *process) wireSession(context.Context) error {
 		Created: p.metrics.SessionCreated, Ended: p.metrics.SessionClosed,
 	})
 	p.onCatalog = append(p.onCatalog, shared.CatalogChanged, sessions.CatalogChanged)
-	p.sessions = sessions.Sessions
+	p.sessions, p.sessionBytes = sessions.Sessions, sessions.Bytes
 	p.serve(session.New(session.Config{Owner: sessions, Store: held, Opener: opener, Node: node}))
 	p.add("session owner", sessions.Run)
 	return nil
