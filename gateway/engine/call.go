@@ -107,7 +107,13 @@ func (e *Engine) callServer(ctx context.Context, c Client, env envelope, m *json
 	}
 	if legacy {
 		answer.Result = era.ResultToModern(m.Method, answer.Result, e.serverInfo)
-		answer.Error = era.ErrorToModern(answer.Error)
+		if answer.Error != nil {
+			if result, refused := era.URLsRequired(answer.Error, env.capabilities); result != nil {
+				answer.Result, answer.Error = result, nil
+			} else {
+				answer.Error = era.ErrorToModern(refused)
+			}
+		}
 		answer.Status = 0
 	}
 	if refused := e.created(&answer, c, env, taskHandle{Server: server}); refused != nil {

@@ -116,6 +116,9 @@ func (o *Owner) Relay(ctx context.Context, req Relayed, send func([]byte) error)
 
 func respond(m *jsonrpc.Message, reply upstream.Reply) Outcome {
 	if reply.Error != nil {
+		reply.Result, reply.Error = era.URLsRequired(reply.Error, jsonrpc.Get(m.Params, "_meta", mcp.MetaCapabilities))
+	}
+	if reply.Error != nil {
 		return Outcome{Message: jsonrpc.ErrorResponse(m.ID, era.ErrorToModern(reply.Error))}
 	}
 	return Outcome{Message: jsonrpc.Response(m.ID, reply.Result)}
@@ -268,6 +271,9 @@ func (r *relayed) Request(ctx context.Context, method string, params json.RawMes
 		return json.RawMessage("{}"), nil
 	case need == "" || jsonrpc.Get(r.declare, need) == nil:
 		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the client can't be asked for this; Method not found: %s", method)
+	}
+	if mode, _ := jsonrpc.GetString(params, "mode"); method == mcp.MethodElicit && mode == "url" && jsonrpc.Get(r.declare, "elicitation", "url") == nil {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client can't be asked to visit a URL")
 	}
 	in := r.want(method, params)
 	if in == nil {
