@@ -69,6 +69,8 @@ type gateway struct {
 	stdio  *channel.Server
 	ws     *channel.Server
 	tcp    *channel.Server
+	// open is how many HTTP requests and event streams are being served.
+	open func() int
 	// api is host:port of everything.
 	api string
 }
@@ -202,7 +204,8 @@ func (s *site) newGateway(t testing.TB, o options) *gateway {
 	watch := &guard.Guard{Authenticator: o.authn, MaxBody: o.maxBody}
 	events := &sse.Handler{Engine: g.engine, Guard: watch, Draining: draining, KeepAlive: o.keepAlive, WriteTimeout: o.writeTimeout, ResumeTime: o.resume, Log: s.log}
 	mux := http.NewServeMux()
-	plain := &streamhttp.Handler{Engine: g.engine, Guard: watch, Draining: draining}
+	plain := &streamhttp.Handler{Engine: g.engine, Guard: watch, KeepAlive: o.keepAlive, WriteTimeout: o.writeTimeout, Draining: draining}
+	g.open = func() int { return plain.Connections() + events.Connections() }
 	sockets := &websocket.Handler{Server: g.ws, Guard: watch, Ping: o.keepAlive}
 	for _, path := range []string{"", "/{view}"} {
 		mux.Handle("/mcp"+path, plain)
