@@ -37,6 +37,8 @@ type Config struct {
 	// SlowTasks says that owners make tasks of slow calls where a server's declaration says nothing else, so that
 	// calls which may become one must go there.
 	SlowTasks bool
+	// InputWait is how long a client may take to answer an input_required result; 10 minutes when 0.
+	InputWait time.Duration
 	// Draining ends when the gateway begins to stop: subscriptions end then, so that their clients go elsewhere.
 	Draining context.Context
 	// Version of erlmcp, told to clients.
@@ -107,6 +109,9 @@ type Measured struct {
 func New(config Config) *Engine {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.InputWait == 0 {
+		config.InputWait = 10 * time.Minute
 	}
 	var info jsonrpc.Object
 	info.Set("name", jsonrpc.String("erlmcp"))

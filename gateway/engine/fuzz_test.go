@@ -187,10 +187,10 @@ func FuzzRequestState(f *testing.F) {
 		now := time.Unix(1_800_000_000, 0)
 		mine := stateBinding{principal, server, method, params}
 		token := e.sealState(state{Address: "owner:1", Waiting: "call"}, mine, now)
-		if s, err := e.openState(token, mine, now.Add(StateLifetime)); err != nil || s.Waiting != "call" || s.Address != "owner:1" {
+		if s, err := e.openState(token, mine, now.Add(e.config.InputWait)); err != nil || s.Waiting != "call" || s.Address != "owner:1" {
 			t.Fatalf("a genuine state gave %+v, %v", s, err)
 		}
-		if _, err := e.openState(token, mine, now.Add(StateLifetime+time.Second)); !errors.Is(err, errStateExpired) {
+		if _, err := e.openState(token, mine, now.Add(e.config.InputWait+time.Second)); !errors.Is(err, errStateExpired) {
 			t.Errorf("an expired state gave %v", err)
 		}
 		for _, foreign := range []stateBinding{

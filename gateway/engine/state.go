@@ -11,9 +11,6 @@ import (
 	"erlmcp.dev/shared/jsonrpc"
 )
 
-// StateLifetime is how long a client may take to answer an input_required result of ours.
-const StateLifetime = 10 * time.Minute
-
 // maxServerState is how long a modern program's own requestState may be, in bytes: ours holds it.
 const maxServerState = 32 << 10
 
@@ -59,7 +56,7 @@ func (b stateBinding) bytes() []byte {
 }
 
 func (e *Engine) sealState(s state, b stateBinding, now time.Time) string {
-	s.Expires = now.Add(StateLifetime).Unix()
+	s.Expires = now.Add(e.config.InputWait).Unix()
 	plain, _ := json.Marshal(s)
 	return e.config.Sealer.Seal(purposeState, plain, b.bytes())
 }

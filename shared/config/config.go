@@ -189,8 +189,10 @@ func (j JWT) Enabled() bool { return j.Issuer != "" || j.JWKSURL != "" || j.Secr
 type Limits struct {
 	// MaxBody is the longest message of a client.
 	MaxBody Size
-	// Connections that clients may hold open.
-	Connections int
+	// Connections that clients may hold open, and those of one principal.
+	Connections, ConnectionsPerPrincipal int
+	// InputWait is how long a call waits for its client's input.
+	InputWait time.Duration
 	// KeepAlive is how often a quiet connection shows that it lives.
 	KeepAlive time.Duration
 	// Sessions in memory of one process, and those of one principal in the whole cluster.

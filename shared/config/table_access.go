@@ -85,6 +85,18 @@ func accessSettings() []Setting {
 			check: func(c *Config) (string, string) { return within(c.Limits.Connections, 1, 1<<27) },
 		},
 		{
+			Key: "limits.connections_per_principal", Env: []string{"ERLMCP_MAX_CONNECTIONS_PER_PRINCIPAL"}, Kind: Int, Default: "10000", Roles: gateway,
+			Doc:   "Most connections of one principal at one gateway, each HTTP request that is being answered counted as one.",
+			at:    func(c *Config) any { return &c.Limits.ConnectionsPerPrincipal },
+			check: func(c *Config) (string, string) { return within(c.Limits.ConnectionsPerPrincipal, 1, 1<<27) },
+		},
+		{
+			Key: "limits.input_wait", Env: []string{"ERLMCP_INPUT_WAIT"}, Kind: Duration, Default: "10m", Roles: []Role{RoleGateway, RoleSession},
+			Doc:   "How long a call waits for the input that it asked its client for, before it is cancelled.",
+			at:    func(c *Config) any { return &c.Limits.InputWait },
+			check: func(c *Config) (string, string) { return durationWithin(c.Limits.InputWait, time.Second, 24*time.Hour) },
+		},
+		{
 			Key: "limits.keep_alive", Env: []string{"ERLMCP_KEEP_ALIVE"}, Kind: Duration, Default: "15s", Roles: gateway,
 			Doc:   "How often a quiet stream sends a comment, and a WebSocket a ping: less than the idle time of any proxy in between.",
 			at:    func(c *Config) any { return &c.Limits.KeepAlive },

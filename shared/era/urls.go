@@ -8,11 +8,16 @@ import (
 	"erlmcp.dev/shared/mcp"
 )
 
+// AsksForURLs reports whether an error says that a call must wait until its user visited URLs.
+func AsksForURLs(e json.RawMessage) bool {
+	return string(jsonrpc.Get(e, "code")) == strconv.Itoa(mcp.CodeURLElicitation)
+}
+
 // URLsRequired brings the error by which a legacy server says that its user must first visit URLs (-32042, revision
 // 2025-11-25) into the modern era: a result that asks the client for just that, after which the client calls again.
 // A client that did not declare that it can is refused as that era asks. Other errors are not changed: result is nil.
 func URLsRequired(e, capabilities json.RawMessage) (result, refused json.RawMessage) {
-	if string(jsonrpc.Get(e, "code")) != strconv.Itoa(mcp.CodeURLElicitation) {
+	if !AsksForURLs(e) {
 		return nil, e
 	}
 	var requests jsonrpc.Object

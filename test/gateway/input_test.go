@@ -1,14 +1,18 @@
 package gateway_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"erlmcp.dev/examples/fixtures"
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/testkit"
 )
 
 // asked is what a modern client is asked in a result, and what it called.
@@ -158,5 +162,60 @@ func TestAWaitingCallIsLostWithItsOwner(t *testing.T) {
 	lost := c.at(1).call("2", mcp.MethodToolsCall, a.with(a.state(), map[string]string{a.keys()[0]: accepted}))
 	if m := lost.answer(); lost.status != 200 || string(jsonrpc.Get(m.Error, "data", "dev.erlmcp/outcome")) != `"unknown"` {
 		t.Errorf("answered %d %s%s", lost.status, m.Result, m.Error)
+	}
+}
+
+// A call whose client never brings the input that it asked for is cancelled at the server after its time, and nothing
+// of it is left.
+func TestAnAbandonedCallIsCancelled(t *testing.T) {
+	st, server := newStage(t, "legacy", false)
+	s := newSite(t, options{gateways: 2, inputWait: time.Second, servers: []*registryv1.Server{server}})
+	c := s.modern(0, "")
+	a := c.asks(`{"name":"ask"}`)
+	if len(a.keys()) != 1 {
+		t.Fatalf("asked %s", a.result)
+	}
+	if err := within(t, st.ended, "the call's end"); !errors.Is(err, context.Canceled) {
+		t.Errorf("the call ended with %v", err)
+	}
+	testkit.Eventually(t, func() bool {
+		late := c.at(1).call("2", mcp.MethodToolsCall, a.with(a.state(), map[string]string{a.keys()[0]: accepted}))
+		return late.code() == jsonrpc.CodeInvalidParams
+	}, patience)
+}
+
+// A server whose user must visit a page first says so by an error (-32042), or by asking; a modern client is asked for
+// it as for any input, and calls again. Under an idempotency key too: nothing was carried out so far.
+func TestUsersAreSentToURLs(t *testing.T) {
+	for _, meta := range []string{``, `,"_meta":{"dev.erlmcp/idempotencyKey":"link"}`} {
+		st, server := newStage(t, "legacy", false)
+		_, other := newStage(t, "other", false)
+		s := newSite(t, options{gateways: 2, servers: []*registryv1.Server{server, other}})
+		c := s.modern(0, "legacy")
+		c.can = `{"elicitation":{"url":{}}}`
+		first := c.asks(`{"name":"link"` + meta + `}`)
+		if len(first.keys()) != 1 {
+			t.Fatalf("asked %s", first.result)
+		}
+		key := first.keys()[0]
+		if url, _ := jsonrpc.GetString(first.result, "inputRequests", key, "params", "url"); url != "https://example.com/link" {
+			t.Errorf("asked %s", first.result)
+		}
+		early := c.at(1).call("2", mcp.MethodToolsCall, first.with(first.state(), map[string]string{key: `{"action":"accept"}`}))
+		if again := early.result(); jsonrpc.Get(again, "inputRequests") == nil {
+			t.Errorf("before the page was visited the retry gave %s", again)
+		}
+		close(st.visited)
+		if got := c.at(1).call("3", mcp.MethodToolsCall, first.with(first.state(), map[string]string{key: `{"action":"accept"}`})).text(); got != "linked" {
+			t.Errorf("got %q", got)
+		}
+
+		// Who can't be asked for it is told what it lacks.
+		shy := *c
+		shy.can = `{"elicitation":{}}`
+		shy.view = "/other"
+		if refused := shy.call("4", mcp.MethodToolsCall, `{"name":"link"}`); refused.code() != mcp.CodeMissingCapability {
+			t.Errorf("answered %s", refused.body)
+		}
 	}
 }

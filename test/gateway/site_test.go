@@ -81,6 +81,7 @@ type options struct {
 	maxBody        int64
 	principalLimit int
 	events         int // most events kept of a session
+	inputWait      time.Duration
 }
 
 func newSite(t *testing.T, o options) *site {
@@ -223,7 +224,7 @@ func (s *site) newOwner(name string) *ownerNode {
 	opener := &ends.Opener{Dialer: s.dialer, Pool: shared, Programs: &stdio.Runner{}}
 	n.Owner = owner.New(owner.Config{
 		Node: node, Store: n.lease, Catalog: s.shelf, Opener: opener, Log: s.log.With("node", name),
-		Lease: s.o.lease, Drain: 300 * time.Millisecond, IdleTime: s.o.idle, MaxSessions: s.o.maxSessions,
+		Lease: s.o.lease, Drain: 300 * time.Millisecond, IdleTime: s.o.idle, MaxSessions: s.o.maxSessions, InputWait: s.o.inputWait,
 	})
 	session.New(session.Config{Owner: n.Owner, Store: s.held, Opener: opener, Node: node}).Register(local)
 	s.shelf.follow(n.CatalogChanged)
@@ -284,7 +285,7 @@ func (s *site) newGateway(i int) *gatewayNode {
 	draining, drain := context.WithCancel(context.Background())
 	g.drain = drain
 	g.engine = engine.New(engine.Config{
-		Catalog: s.shelf, Servers: servers, Owners: g.owners, Sealer: s.keys, Meter: unmeasured{}, Draining: draining, Version: "test", Log: s.log,
+		Catalog: s.shelf, Servers: servers, Owners: g.owners, Sealer: s.keys, Meter: unmeasured{}, Draining: draining, Version: "test", Log: s.log, InputWait: s.o.inputWait,
 	})
 	s.shelf.follow(servers.CatalogChanged)
 	s.shelf.follow(g.engine.CatalogChanged)

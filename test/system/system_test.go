@@ -211,6 +211,26 @@ func firstKey(t *testing.T, dir, process string) string {
 	return strings.TrimSpace(string(key))
 }
 
+// makeKey makes an API key for a principal.
+func makeKey(t *testing.T, up *cluster.Node, admin, principal string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+cluster.Address(up.Ports.API)+"/api/v1/keys", strings.NewReader(`{"principal":"`+principal+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+admin)
+	response, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var made struct{ Secret string }
+	if err := json.NewDecoder(response.Body).Decode(&made); err != nil || made.Secret == "" {
+		t.Fatalf("making a key: %v, %d", err, response.StatusCode)
+	}
+	return made.Secret
+}
+
 // In production nothing is open: the first start makes an administrator's key, and with it everything can be done.
 func TestProductionAsksForAKey(t *testing.T) {
 	production := []string{"ERLMCP_ENV=production", "ERLMCP_DEMO=true"}

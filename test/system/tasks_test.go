@@ -1,7 +1,6 @@
 package system
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -329,21 +328,7 @@ func TestATaskIsItsPrincipalsOnly(t *testing.T) {
 	})
 	admin := firstKey(t, dir, "up")
 	as := func(principal, view string) *taskClient {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+cluster.Address(up.Ports.API)+"/api/v1/keys", strings.NewReader(`{"principal":"`+principal+`"}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+admin)
-		response, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		var made struct{ Secret string }
-		if err := json.NewDecoder(response.Body).Decode(&made); err != nil || made.Secret == "" {
-			t.Fatalf("making a key: %v, %d", err, response.StatusCode)
-		}
-		c := &taskClient{urls: []string{up.URL(view)}, key: made.Secret}
+		c := &taskClient{urls: []string{up.URL(view)}, key: makeKey(t, up, admin, principal)}
 		testkit.Eventually(t, func() error { // keys and tools come with the catalogue
 			_, err := c.ask(t.Context(), "tools/call", object{"name": "greet", "arguments": object{"name": principal}})
 			return err

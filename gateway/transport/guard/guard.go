@@ -27,7 +27,18 @@ type Guard struct {
 	Hosts, Origins []string
 	// MaxBody is the longest request body in bytes; 16 MiB when 0.
 	MaxBody int64
+	// Places bounds how many connections a principal has. Optional.
+	Places Places
 }
+
+// Places are what a principal's connections take while they are open.
+type Places interface {
+	Enter(access.Principal) bool
+	Leave(access.Principal)
+}
+
+// TooMany tells a principal that it has too many connections.
+const TooMany = "you have too many connections open; close some, then try again"
 
 // Authenticator finds a request's principal.
 type Authenticator interface {
@@ -64,6 +75,24 @@ func (g *Guard) Admit(w http.ResponseWriter, r *http.Request) (access.Principal,
 		Refuse(w, http.StatusUnauthorized, "send a valid API key or token as Authorization: Bearer")
 	}
 	return access.Principal{}, false
+}
+
+// Enter takes a place for a request of a principal, or a connection that follows from it. Where it returns false the
+// answer was written; else Leave gives the place back.
+func (g *Guard) Enter(w http.ResponseWriter, p access.Principal) bool {
+	if g.Places == nil || g.Places.Enter(p) {
+		return true
+	}
+	w.Header().Set("Retry-After", "1")
+	Refuse(w, http.StatusTooManyRequests, TooMany)
+	return false
+}
+
+// Leave gives back what Enter took.
+func (g *Guard) Leave(p access.Principal) {
+	if g.Places != nil {
+		g.Places.Leave(p)
+	}
 }
 
 // Still reports whether a bearer token is still the principal's. Where that can't be found out it is.

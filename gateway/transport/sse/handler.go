@@ -139,9 +139,10 @@ func (h *Handler) run(request func(ctx context.Context)) bool {
 func (h *Handler) Stream(w http.ResponseWriter, r *http.Request) {
 	h.init()
 	client, ok := h.admit(w, r)
-	if !ok {
+	if !ok || !h.Guard.Enter(w, client.Principal) {
 		return
 	}
+	defer h.Guard.Leave(client.Principal)
 	if h.Draining.Err() != nil {
 		unavailable(w, "this gateway is stopping; connect anew")
 		return

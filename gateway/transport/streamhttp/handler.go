@@ -50,9 +50,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.deadline(w)
 	principal, ok := h.Guard.Admit(w, r)
-	if !ok {
+	if !ok || !h.Guard.Enter(w, principal) {
 		return
 	}
+	defer h.Guard.Leave(principal)
 	client := engine.Client{Principal: principal, View: r.PathValue("view"), Transport: Transport, Header: r.Header}
 	if !h.Engine.HasView(client.View) {
 		guard.Refuse(w, http.StatusNotFound, "no view or server has this name")

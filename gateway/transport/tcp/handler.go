@@ -74,8 +74,13 @@ func (h *Handler) greet(ctx context.Context, nc net.Conn) (serve func()) {
 		c.refuse(m.ID, "no view or server has this name")
 		return nil
 	}
+	if h.Guard.Places != nil && !h.Guard.Places.Enter(principal) {
+		c.refuse(m.ID, guard.TooMany)
+		return nil
+	}
 	c.again = first
 	return func() {
+		defer h.Guard.Leave(principal)
 		h.Server.Serve(context.Background(), c, client, channel.Options{
 			Authorized: func(ctx context.Context) bool { return h.Guard.Still(ctx, bearer, principal) },
 		})

@@ -43,9 +43,10 @@ type Handler struct {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	offeredBearer(r.Header)
 	principal, ok := h.Guard.Admit(w, r)
-	if !ok {
+	if !ok || !h.Guard.Enter(w, principal) {
 		return
 	}
+	defer h.Guard.Leave(principal)
 	client := engine.Client{Principal: principal, View: r.PathValue("view"), Transport: telemetry.TransportWebSocket}
 	if !h.Server.Engine.HasView(client.View) {
 		guard.Refuse(w, http.StatusNotFound, "no view or server has this name")

@@ -41,7 +41,7 @@ func (o *Owner) callLegacy(ctx context.Context, end End, server string, req upst
 		return end.Call(ctx, req, from)
 	}
 	var life jsonrpc.Object
-	life.Set("ttl", jsonrpc.IntID((callTimeout(s) + InputTime).Milliseconds()))
+	life.Set("ttl", jsonrpc.IntID((callTimeout(s) + o.config.InputWait).Milliseconds()))
 	created := req
 	created.Params = jsonrpc.With(req.Params, life.JSON(), "task")
 	reply, err := end.Call(ctx, created, from)

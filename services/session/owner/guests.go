@@ -65,9 +65,6 @@ const (
 	maxInputRounds  = 16
 )
 
-// InputTime is how long a call waits for its client's input before it is cancelled.
-const InputTime = 10 * time.Minute
-
 func newGuests(o *Owner) *guests {
 	return &guests{owner: o, ends: map[guestKey]*guest{}, of: map[pair]int{}, waiting: map[string]*relayed{}}
 }
@@ -172,7 +169,7 @@ func (g *guests) lookAfter() {
 	g.mu.Lock()
 	for id, r := range g.waiting {
 		r.mu.Lock()
-		over := !r.done.IsZero() && time.Since(r.done) > InputTime
+		over := !r.done.IsZero() && time.Since(r.done) > g.owner.config.InputWait
 		r.mu.Unlock()
 		if over {
 			delete(g.waiting, id)

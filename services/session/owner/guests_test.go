@@ -117,7 +117,7 @@ func TestUnusedGuestsLeave(t *testing.T) {
 func TestWaitingCallsAreForgotten(t *testing.T) {
 	g := hosts(t)
 	e := g.must(t, "a", capabilities(1))
-	g.waiting["over"] = &relayed{guest: e, done: time.Now().Add(-2 * InputTime)}
+	g.waiting["over"] = &relayed{guest: e, done: time.Now().Add(-2 * g.owner.config.InputWait)}
 	g.waiting["just over"] = &relayed{guest: e, done: time.Now()}
 	g.waiting["under way"] = &relayed{guest: e}
 	g.lookAfter()

@@ -104,7 +104,7 @@ func (k *keyed) carryOut(ctx context.Context, holder string, carryOut func(conte
 	cut := errors.Is(context.Cause(ctx), ErrStopped)
 	var answer []byte // nil: as if there had been no call
 	switch {
-	case err == nil && era.InputRequired(reply.Result): // it comes again with the input
+	case err == nil && (era.InputRequired(reply.Result) || era.AsksForURLs(reply.Error)): // it comes again with the input
 	case err == nil:
 		answer = keep(reply)
 	case errors.Is(err, upstream.ErrNotSent), errors.Is(err, upstream.ErrSessionGone), k.repeatable:

@@ -60,6 +60,8 @@ type Config struct {
 	Drain time.Duration
 	// IdleTime is how long an unused session lives; 30 minutes when 0.
 	IdleTime time.Duration
+	// InputWait is how long a call waits for its modern client's input before it is cancelled; 10 minutes when 0.
+	InputWait time.Duration
 	// MaxSessions is how many sessions this process holds; 50,000 when 0.
 	MaxSessions int
 	// PromoteAfter is how long a call takes at least that becomes a task, where its server's declaration says nothing;
@@ -116,6 +118,9 @@ func New(config Config) *Owner {
 	}
 	if config.MaxSessions == 0 {
 		config.MaxSessions = 50_000
+	}
+	if config.InputWait == 0 {
+		config.InputWait = 10 * time.Minute
 	}
 	if config.KeepTasks == 0 {
 		config.KeepTasks = time.Hour

@@ -76,7 +76,7 @@ func (r *relayed) promote(ctx context.Context, req Relayed) (outcome Outcome, ok
 	spec := tasks.Spec{
 		Principal: req.Principal, Server: req.Server,
 		// The call may run until then, and wait for its client's input; behind that its outcome is kept.
-		TTL: callTimeout(server) + InputTime + o.config.KeepTasks,
+		TTL: callTimeout(server) + o.config.InputWait + o.config.KeepTasks,
 	}
 	if len(req.Message.Params) <= maxRepeated && o.repeatable(req.Server, req.Message.Params) && r.unasked() {
 		spec.Request = jsonrpc.Request(req.Message.ID, req.Message.Method, req.Message.Params)
@@ -182,7 +182,7 @@ func (r *relayed) gather(ctx context.Context, params, result json.RawMessage) js
 		}
 	}
 	r.tell(ctx)
-	late := time.NewTimer(InputTime)
+	late := time.NewTimer(r.guest.guests.owner.config.InputWait)
 	defer late.Stop()
 	if len(asked) == 0 { // a server that only wants its state back, later
 		late.Reset(time.Second)

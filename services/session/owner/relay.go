@@ -116,9 +116,6 @@ func (o *Owner) Relay(ctx context.Context, req Relayed, send func([]byte) error)
 
 func respond(m *jsonrpc.Message, reply upstream.Reply) Outcome {
 	if reply.Error != nil {
-		reply.Result, reply.Error = era.URLsRequired(reply.Error, jsonrpc.Get(m.Params, "_meta", mcp.MetaCapabilities))
-	}
-	if reply.Error != nil {
 		return Outcome{Message: jsonrpc.ErrorResponse(m.ID, era.ErrorToModern(reply.Error))}
 	}
 	return Outcome{Message: jsonrpc.Response(m.ID, reply.Result)}
@@ -201,7 +198,7 @@ func (r *relayed) try(ctx context.Context, params json.RawMessage) upstream.Repl
 		r.cut = true
 		r.mu.Unlock()
 	case errors.Is(context.Cause(ctx), errNoInput):
-		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the call was cancelled: its client brought no input within %s", InputTime))
+		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the call was cancelled: its client brought no input within %s", o.config.InputWait))
 	case context.Cause(ctx) == nil:
 		o.log.Warn("call failed", "server", r.guest.key.server, "method", r.method, "error", err)
 	}
@@ -209,8 +206,8 @@ func (r *relayed) try(ctx context.Context, params json.RawMessage) upstream.Repl
 }
 
 func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method string, params json.RawMessage) (upstream.Reply, error) {
-	// Time that the client takes for its input counts apart: it is bounded by InputTime for each round.
-	ctx, cancel := context.WithTimeout(ctx, callTimeout(s)+InputTime)
+	// Time that the client takes for its input counts apart: it is bounded by InputWait for each round.
+	ctx, cancel := context.WithTimeout(ctx, callTimeout(s)+r.guest.guests.owner.config.InputWait)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		end, err := r.guest.slot.get(ctx)
@@ -230,8 +227,12 @@ func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method 
 			reply, err = o.callLegacy(ctx, end, r.guest.key.server, request, r)
 		}
 		if err == nil {
-			if !end.Modern && reply.Error == nil {
+			switch {
+			case end.Modern:
+			case reply.Error == nil:
 				reply.Result = era.ResultToModern(method, reply.Result, nil)
+			default:
+				reply.Result, reply.Error = era.URLsRequired(reply.Error, r.declare)
 			}
 			return reply, nil
 		}
@@ -282,7 +283,7 @@ func (r *relayed) Request(ctx context.Context, method string, params json.RawMes
 	defer r.forget(ctx, in)
 	r.stream.put(event{}) // wakes the round
 	r.tell(ctx)
-	late := time.NewTimer(InputTime)
+	late := time.NewTimer(r.guest.guests.owner.config.InputWait)
 	defer late.Stop()
 	select {
 	case a := <-in.waiting:

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -52,11 +53,12 @@ func (p *process) wireGateway(context.Context) error {
 	e := engine.New(engine.Config{
 		Catalog: p.follower, Servers: servers, Owners: directory, Sealer: p.keys,
 		Meter: meter{p.metrics, recorder}, Limiter: limiter, Draining: p.draining, Version: build.Version, Log: p.log,
-		SlowTasks: p.cfg.Tasks.PromoteAfter > 0,
+		SlowTasks: p.cfg.Tasks.PromoteAfter > 0, InputWait: p.cfg.Limits.InputWait,
 	})
 	p.onCatalog = append(p.onCatalog, servers.CatalogChanged, e.CatalogChanged)
 
-	g := &guard.Guard{Authenticator: p.authn, Hosts: p.cfg.Auth.Hosts, Origins: p.cfg.Auth.Origins, MaxBody: int64(p.cfg.Limits.MaxBody)}
+	places := p.places()
+	g := &guard.Guard{Authenticator: p.authn, Hosts: p.cfg.Auth.Hosts, Origins: p.cfg.Auth.Origins, MaxBody: int64(p.cfg.Limits.MaxBody), Places: places}
 	ways := p.newTransports(e, g)
 	p.connections = ways.connections
 	p.serve(admin.NewService(admin.Config{
@@ -78,7 +80,20 @@ func (p *process) wireGateway(context.Context) error {
 	}
 	api := http.NewServeMux()
 	api.Handle("/api/v1/", rest)
-	return p.serveTransports(ways, api)
+	return p.serveTransports(ways, api, places)
+}
+
+// places bounds how many connections clients have.
+func (p *process) places() *limit.Connections {
+	var last atomic.Int64
+	return &limit.Connections{
+		Most: p.cfg.Limits.Connections, PerPrincipal: p.cfg.Limits.ConnectionsPerPrincipal,
+		Refused: func() {
+			if now := time.Now().Unix(); now >= last.Load()+10 && last.Swap(now) != now {
+				p.log.Warn("connections are refused: as many are open as may be", "limit", p.cfg.Limits.Connections, "setting", "limits.connections")
+			}
+		},
+	}
 }
 
 // limiter bounds how often a principal asks; nil where nothing does. Gateways count together in Redis.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/limit"
 	"erlmcp.dev/gateway/transport/channel"
 	"erlmcp.dev/gateway/transport/guard"
 	"erlmcp.dev/gateway/transport/sse"
@@ -69,7 +70,7 @@ func (t *transports) connections() map[string]int {
 }
 
 // serveTransports opens the ports: one for each transport, and the API's, which has them all.
-func (p *process) serveTransports(t *transports, api *http.ServeMux) error {
+func (p *process) serveTransports(t *transports, api *http.ServeMux, places *limit.Connections) error {
 	secure, err := p.clientsCertificate()
 	if err != nil {
 		return err
@@ -98,13 +99,13 @@ func (p *process) serveTransports(t *transports, api *http.ServeMux) error {
 		mux := http.NewServeMux()
 		o.mount(mux)
 		o.mount(api)
-		l, err := p.listenClients(o.name, o.port, secure, "h2", "http/1.1")
+		l, err := p.listenClients(o.name, o.port, places, secure, "h2", "http/1.1")
 		if err != nil {
 			return err
 		}
 		p.serveClientsOn(o.name, l, mux)
 	}
-	l, err := p.listenClients("api", p.cfg.Ports.API, secure, "http/1.1") // HTTP/2 can't share a port with TCP
+	l, err := p.listenClients("api", p.cfg.Ports.API, places, secure, "http/1.1") // HTTP/2 can't share a port with TCP
 	if err != nil {
 		return err
 	}
@@ -121,12 +122,12 @@ func (p *process) clientsCertificate() (*certificate, error) {
 }
 
 // listenClients opens a port for clients, with TLS where there is a certificate for them.
-func (p *process) listenClients(name string, port int, secure *certificate, protocols ...string) (net.Listener, error) {
+func (p *process) listenClients(name string, port int, places *limit.Connections, secure *certificate, protocols ...string) (net.Listener, error) {
 	l, err := p.listen(name, port)
 	if err != nil {
 		return nil, err
 	}
-	l = limited(l, p.cfg.Limits.Connections)
+	l = places.Listener(l, secure == nil)
 	if secure == nil {
 		return l, nil
 	}

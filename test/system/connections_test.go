@@ -1,0 +1,128 @@
+package system
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"erlmcp.dev/shared/testkit"
+	"erlmcp.dev/test/cluster"
+)
+
+// All ports together take as many connections as ERL_MAX_PORTS says; one more is told so at once.
+func TestConnectionsAreBounded(t *testing.T) {
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Env: []string{"ERL_MAX_PORTS=4"}})
+	var open []net.Conn
+	for _, port := range []int{up.Ports.API, up.Ports.HTTP, up.Ports.WS, up.Ports.SSE} {
+		open = append(open, dialPort(t, port))
+	}
+	for _, port := range []int{up.Ports.API, up.Ports.HTTP, up.Ports.WS, up.Ports.SSE} {
+		c := dialPort(t, port)
+		if _, err := io.WriteString(c, "GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "too many connections") {
+			t.Errorf("one more connection was answered %d %s, %v", answer.StatusCode, body, err)
+		}
+	}
+	if status, _, err := up.Get(t.Context(), "/ready"); err != nil || status != http.StatusOK {
+		t.Errorf("probes get %d, %v", status, err)
+	}
+	for _, c := range open {
+		_ = c.Close()
+	}
+	testkit.Eventually(t, func() error {
+		if status, _ := listTools(t, up.URL(""), ""); status != http.StatusOK {
+			return fmt.Errorf("once the others were closed: %d", status)
+		}
+		return nil
+	}, 10*time.Second)
+	if n := strings.Count(up.Log(), "connections are refused"); n != 1 {
+		t.Errorf("the log says it %d times", n)
+	}
+}
+
+func dialPort(t *testing.T, port int) net.Conn {
+	t.Helper()
+	var d net.Dialer
+	c, err := d.DialContext(t.Context(), "tcp", cluster.Address(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return c
+}
+
+// A principal has so many connections at a gateway, over all transports together, and takes no place of others.
+func TestConnectionsOfAPrincipalAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir, Env: []string{"ERLMCP_ENV=production", "ERLMCP_DEMO=true", "ERLMCP_MAX_CONNECTIONS_PER_PRINCIPAL=2"}})
+	admin := firstKey(t, dir, "up")
+	alice, bob := makeKey(t, up, admin, "alice"), makeKey(t, up, admin, "bob")
+	as := func(key string) *websocket.DialOptions {
+		return &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + key}}}
+	}
+	url := "ws://" + cluster.Address(up.Ports.WS) + "/ws"
+	testkit.Eventually(t, func() error {
+		status, _ := listTools(t, up.URL(""), alice)
+		if status != http.StatusOK {
+			return fmt.Errorf("a fresh key: %d", status)
+		}
+		return nil
+	}, 10*time.Second)
+
+	var first *websocket.Conn
+	for range 2 {
+		ws, _, err := websocket.Dial(t.Context(), url, as(alice))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.CloseNow()
+		first = ws
+	}
+	if ws, response, err := websocket.Dial(t.Context(), url, as(alice)); err == nil || response.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("a third WebSocket: %v, %v", ws, err)
+	}
+	if status, _ := listTools(t, up.URL(""), alice); status != http.StatusTooManyRequests {
+		t.Errorf("a request beside two connections: %d", status)
+	}
+	stream, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+cluster.Address(up.Ports.SSE)+"/sse", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream.Header.Set("Authorization", "Bearer "+alice)
+	if response, err := http.DefaultClient.Do(stream); err != nil || response.StatusCode != http.StatusTooManyRequests || response.Body.Close() != nil {
+		t.Errorf("an SSE stream: %v, %v", response, err)
+	}
+	tcp := dialPort(t, up.Ports.API)
+	if _, err := io.WriteString(tcp, `{"jsonrpc":"2.0","id":7,"method":"ping","params":{"_meta":{"dev.erlmcp/authorization":"Bearer `+alice+`"}}}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(tcp).ReadString('\n'); err != nil || !strings.Contains(line, "too many connections") || !strings.Contains(line, `"id":7`) {
+		t.Errorf("over TCP: %q, %v", line, err)
+	}
+
+	if status, _ := listTools(t, up.URL(""), bob); status != http.StatusOK {
+		t.Errorf("another principal: %d", status)
+	}
+	_ = first.CloseNow()
+	testkit.Eventually(t, func() error {
+		if status, _ := listTools(t, up.URL(""), alice); status != http.StatusOK {
+			return fmt.Errorf("once one was closed: %d", status)
+		}
+		return nil
+	}, 10*time.Second)
+}
