@@ -22,6 +22,8 @@ type Config struct {
 	DataDir string
 	// Drain is the longest time that open work gets once the process is told to stop.
 	Drain time.Duration
+	// LameDuck is how long a gateway goes on taking clients before that.
+	LameDuck time.Duration
 	// Demo adds a built-in server to try things with.
 	Demo bool
 	// FullsweepAfter is ERL_FULLSWEEP_AFTER: accepted, reported, and without effect on Go's collector.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // defaultDist is where gRPC ports are counted from.
@@ -24,6 +25,9 @@ func (l *loader) derive() {
 	}
 	if !l.set("data_dir") {
 		c.DataDir = l.stateDir()
+	}
+	if !l.set("lame_duck") && c.Env != Dev {
+		c.LameDuck = 2 * time.Second
 	}
 	if !l.set("demo") {
 		c.Demo = c.Env == Dev && len(c.Servers) == 0

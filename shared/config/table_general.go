@@ -50,6 +50,12 @@ func generalSettings() []Setting {
 			check: func(c *Config) (string, string) { return durationWithin(c.Drain, 0, time.Hour) },
 		},
 		{
+			Key: "lame_duck", Env: []string{"ERLMCP_LAME_DUCK"}, Kind: Duration, DefaultDoc: "0s in dev, else 2s", Roles: []Role{RoleGateway},
+			Doc:   "How long a gateway that was told to stop goes on taking clients, though it is not ready: longer than what stands before it takes to look at /ready. The drain time begins behind it.",
+			at:    func(c *Config) any { return &c.LameDuck },
+			check: func(c *Config) (string, string) { return durationWithin(c.LameDuck, 0, time.Hour) },
+		},
+		{
 			Key: "demo", Env: []string{"ERLMCP_DEMO"}, Flag: "demo", Kind: Bool, DefaultDoc: "true in dev where no server is declared, else false",
 			Doc: "Adds a built-in server to try things with.",
 			at:  func(c *Config) any { return &c.Demo },

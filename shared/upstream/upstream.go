@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"erlmcp.dev/shared/jsonrpc"
 )
@@ -32,8 +33,40 @@ type Request struct {
 	// Params as the client sent them, with the server's own names, and for a modern peer with the modern
 	// _meta; nil for none.
 	Params json.RawMessage
+	// Journal hears what it takes to go on with the call in another process. Optional, and kept by few Peers.
+	Journal Journal
 	// Headers that travel with the request where the server is reached over HTTP: Mcp-Param-*, traceparent.
 	Headers http.Header
+}
+
+// Journal hears where a call stands at a server that can be asked for the rest of its answer.
+type Journal interface {
+	// Sent tells the id that the request has there.
+	Sent(id int64)
+	// At tells a position in the answer: all before it was passed on.
+	At(position string)
+}
+
+// Continuer is a Peer whose conversation, with the calls on it, outlives this process.
+type Continuer interface {
+	// Continue hears the rest of the answer to a call that another process began, as Peer.Call does. ErrLost where
+	// the server does not tell it.
+	Continue(ctx context.Context, c Continued, from Listener) (Reply, error)
+	// Leave is Peer.Close, but that the conversation goes on at the server, and calls whose ctx ended for ErrLeft. It is
+	// called once all calls have returned.
+	Leave()
+}
+
+// Continued is a call that another process began.
+type Continued struct {
+	// ID and Position are what its Journal was told.
+	ID       int64
+	Position string
+	// Token is the caller's progress token; nil for none.
+	Token json.RawMessage
+	// Patience is how long a server is asked again that says that the other process still hears the answer: it may
+	// only be frozen.
+	Patience time.Duration
 }
 
 // Reply is a server's answer: Result or Error is set.
@@ -65,6 +98,8 @@ var (
 	ErrSessionGone = errors.New("the server ended the session")
 	// ErrTooLarge: the answer exceeds the limit.
 	ErrTooLarge = errors.New("the server's answer is too large")
+	// ErrLeft, as the cause of a ctx's end, leaves a call to another process: the server is not told to give it up.
+	ErrLeft = errors.New("another process goes on with the call")
 	// ErrClosed: the Peer was closed.
 	ErrClosed = errors.New("the connection to the server is closed")
 )

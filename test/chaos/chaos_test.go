@@ -28,7 +28,7 @@ func start(t *testing.T) (*cluster.Cluster, *upstream) {
 	}
 	u := &upstream{count: map[string]int{}}
 	config := fmt.Sprintf("servers:\n  - {name: stateful, url: %q}\n  - {name: stateless, url: %q}\n", u.serve(t, false), u.serve(t, true))
-	c := cluster.RunCluster(t, cluster.Erlmcp{Binary: binary, Config: config}, cluster.Layout{Registries: 2, Durable: true})
+	c := cluster.RunCluster(t, cluster.Erlmcp{Binary: binary, Config: config, Env: []string{"ERLMCP_LAME_DUCK=1s"}}, cluster.Layout{Registries: 2, Durable: true})
 	for _, g := range c.Gateways {
 		testkit.Eventually(t, func() error {
 			for _, view := range []string{"stateful", "stateless"} {

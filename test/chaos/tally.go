@@ -102,8 +102,7 @@ func (t *tally) violations(u *upstream) []string {
 			say("reported as not sent, and carried out")
 		case c.outcome == unknown && !t.excused(c, "session", "kill", "freeze"):
 			say("the outcome was lost, though no owner died: %s", c.detail)
-		// The kernel resets connections that no one has accepted yet when a gateway closes its port in a roll.
-		case c.outcome == broken && !t.excused(c, "gateway", "kill", "freeze", "roll"):
+		case c.outcome == broken && !t.excused(c, "gateway", "kill", "freeze"):
 			say("the connection broke, though no gateway went away: %s", c.detail)
 		case c.outcome == failed, c.outcome == notSent:
 			say("%s", c.detail)

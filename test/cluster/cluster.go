@@ -129,10 +129,10 @@ func (c *Cluster) start(ctx context.Context, e Erlmcp, durable bool) error {
 		return err
 	}
 	c.Registry = c.Registries[0]
-	var http, api []string
+	var http, api []*Target
 	for _, gateway := range c.Gateways {
-		http = append(http, Address(gateway.Ports.HTTP))
-		api = append(api, Address(gateway.Ports.API))
+		http = append(http, &Target{Address: Address(gateway.Ports.HTTP), Health: Address(gateway.Ports.Health)})
+		api = append(api, &Target{Address: Address(gateway.Ports.API), Health: Address(gateway.Ports.Health)})
 	}
 	if c.Balancer, err = Balance(http...); err != nil {
 		return err

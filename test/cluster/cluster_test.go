@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -164,19 +165,19 @@ func TestProgramDoesNotOutliveAKilledTest(t *testing.T) {
 }
 
 func TestBalancerTakesTurnsAndPassesOverTheDead(t *testing.T) {
-	var addresses []string
+	var targets []*Target
 	for i := range 2 {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "%d %s", i, r.Host)
 		}))
 		defer server.Close()
-		addresses = append(addresses, server.Listener.Addr().String())
+		targets = append(targets, &Target{Address: server.Listener.Addr().String()})
 	}
 	dead, err := FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Balance(append(addresses, Address(dead[0]))...)
+	b, err := Balance(append(targets, &Target{Address: Address(dead[0])})...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,5 +216,51 @@ func TestFreePortsAreGivenOnce(t *testing.T) {
 			}
 			seen[p] = true
 		}
+	}
+}
+
+func TestBalancerPassesOverWhatIsNotReady(t *testing.T) {
+	var targets []*Target
+	var ready [2]atomic.Bool
+	for i := range 2 {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/ready" && !ready[i].Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			fmt.Fprint(w, i)
+		}))
+		defer server.Close()
+		address := server.Listener.Addr().String()
+		targets = append(targets, &Target{Address: address, Health: address})
+	}
+	b, err := Balance(targets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	answers := func() (seen [2]bool, err error) {
+		for range 4 {
+			resp, err := http.Get("http://" + b.Address())
+			if err != nil {
+				return seen, err
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusOK {
+				return seen, fmt.Errorf("%d %s: %w", resp.StatusCode, body, err)
+			}
+			seen[body[0]-'0'] = true
+		}
+		return seen, nil
+	}
+	for _, now := range [][2]bool{{true, false}, {false, true}, {true, true}} {
+		ready[0].Store(now[0])
+		ready[1].Store(now[1])
+		testkit.Eventually(t, func() error {
+			if seen, err := answers(); err != nil || seen != now {
+				return fmt.Errorf("with %v ready %v answered: %w", now, seen, err)
+			}
+			return nil
+		}, patience)
 	}
 }

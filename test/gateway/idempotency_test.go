@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -32,7 +31,7 @@ func newAccount(t *testing.T, modern bool) (*account, *registryv1.Server) {
 	server := sdk.NewServer(&sdk.Implementation{Name: "account", Version: "1"}, options)
 	schema := json.RawMessage(`{"type":"object"}`)
 	server.AddTool(&sdk.Tool{Name: "book", InputSchema: schema}, a.book)
-	return a, served(t, "account", sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{Stateless: modern}))
+	return a, spoken(t, "account", server, &sdk.StreamableHTTPOptions{Stateless: modern})
 }
 
 func (a *account) book(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"google.golang.org/grpc"
 
 	"erlmcp.dev/examples/fixtures"
@@ -223,7 +224,7 @@ func (s *site) newOwner(name string) *ownerNode {
 	shared := pool.New(pool.Config{Open: s.dialer.Shared})
 	opener := &ends.Opener{Dialer: s.dialer, Pool: shared, Programs: &stdio.Runner{}}
 	n.Owner = owner.New(owner.Config{
-		Node: node, Store: n.lease, Catalog: s.shelf, Opener: opener, Log: s.log.With("node", name),
+		Node: node, Store: n.lease, Shared: true, Catalog: s.shelf, Opener: opener, Log: s.log.With("node", name),
 		Lease: s.o.lease, Drain: 300 * time.Millisecond, IdleTime: s.o.idle, MaxSessions: s.o.maxSessions, InputWait: s.o.inputWait,
 	})
 	session.New(session.Config{Owner: n.Owner, Store: s.held, Opener: opener, Node: node}).Register(local)
@@ -342,7 +343,9 @@ func run(t *testing.T, part func(context.Context) error, after func(), before ..
 
 // fixture runs a server with the conformance fixtures, under a name that is also its view's.
 func fixture(t *testing.T, name string, era fixtures.Era) *registryv1.Server {
-	return served(t, name, fixtures.New(fixtures.Options{Era: era}).Handler())
+	server := fixtures.New(fixtures.Options{Era: era})
+	t.Cleanup(server.Close)
+	return served(t, name, server.Handler())
 }
 
 // served runs an MCP server over HTTP.
@@ -353,6 +356,17 @@ func served(t *testing.T, name string, h http.Handler) *registryv1.Server {
 		upstream.Close()
 	})
 	return &registryv1.Server{Name: name, Prefix: new(string), Endpoint: &registryv1.Server_Http{Http: &registryv1.HttpEndpoint{Url: upstream.URL}}}
+}
+
+// spoken serves a server of the official SDK, and ends the sessions that nobody ended: those of owners that left them to
+// others.
+func spoken(t *testing.T, name string, server *sdk.Server, o *sdk.StreamableHTTPOptions) *registryv1.Server {
+	t.Cleanup(func() {
+		for session := range server.Sessions() {
+			_ = session.Close()
+		}
+	})
+	return served(t, name, sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, o))
 }
 
 func must(t *testing.T, err error) {

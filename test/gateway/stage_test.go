@@ -3,7 +3,6 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"testing"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -37,9 +36,7 @@ func newStage(t *testing.T, name string, modern bool) (*stage, *registryv1.Serve
 	server.AddTool(&sdk.Tool{Name: "hold", Description: "Takes until it is cancelled.", InputSchema: schema}, st.hold)
 	server.AddTool(&sdk.Tool{Name: "ask", Description: "Asks its user's name, and says how that went.", InputSchema: schema}, st.ask)
 	server.AddTool(&sdk.Tool{Name: "link", Description: "Works once its user has visited a page.", InputSchema: schema}, st.link)
-	return st, served(t, name, sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{
-		Stateless: modern, PropagateRequestCancellation: modern,
-	}))
+	return st, spoken(t, name, server, &sdk.StreamableHTTPOptions{Stateless: modern, PropagateRequestCancellation: modern})
 }
 
 // count reports progress 1, 2, 3 and so on.

@@ -14,6 +14,7 @@ import (
 	"erlmcp.dev/services/session/owner"
 	"erlmcp.dev/services/session/stdio"
 	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/upstream"
 	"erlmcp.dev/shared/upstream/describe"
 	"erlmcp.dev/shared/upstream/dial"
@@ -74,11 +75,39 @@ func (o *Opener) http(ctx context.Context, s *registryv1.CatalogServer, e *regis
 		}
 		return owner.End{Peer: peer, Logging: logs(peer.Result())}, nil
 	}
+	if before := c.Conversation; before != nil && before.URL == e.GetUrl() {
+		config.SessionID, config.Version = before.ID, before.Version
+		end, err := resume(ctx, config, before)
+		if !errors.Is(err, upstream.ErrSessionGone) {
+			return end, err
+		}
+		config.SessionID, config.Version = "", version(s, c) // the server forgot it: from the beginning
+	}
 	peer, err := mcphttp.Initialize(ctx, config)
 	if err != nil {
 		return owner.End{}, notOpened(err)
 	}
-	return owner.End{Peer: peer, Logging: logs(peer.Result())}, nil
+	end := owner.End{Peer: peer, Logging: logs(peer.Result())}
+	if peer.SessionID() != "" {
+		end.Conversation = &owner.Conversation{URL: e.GetUrl(), ID: peer.SessionID(), Version: peer.Version(), Logging: end.Logging}
+	}
+	return end, nil
+}
+
+// resume goes on with a conversation of another process: upstream.ErrSessionGone where the server has forgotten it.
+func resume(ctx context.Context, config mcphttp.LegacyConfig, before *owner.Conversation) (owner.End, error) {
+	peer, err := mcphttp.Resume(config)
+	if err != nil {
+		return owner.End{}, notOpened(err)
+	}
+	if _, err := peer.Call(ctx, upstream.Request{Method: mcp.MethodPing}, nil); err != nil {
+		peer.Leave()
+		if errors.Is(err, upstream.ErrSessionGone) {
+			return owner.End{}, err
+		}
+		return owner.End{}, notOpened(err)
+	}
+	return owner.End{Peer: peer, Logging: before.Logging, Conversation: before}, nil
 }
 
 func logs(result json.RawMessage) bool {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
 )
 
 // answer is a client's answer to a request of ours: one of the two.
@@ -19,10 +21,17 @@ type answer struct {
 // answer. Its id is 128 random bits, so nobody can answer who was not asked.
 func (s *session) ask(ctx context.Context, to emitter, method string, params json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
 	id := jsonrpc.String("erlmcp-" + rand.Text())
+	return s.await(ctx, to, id, func() { to.emit(jsonrpc.Request(id, method, params), false) })
+}
+
+// await waits for the client's answer to a request, which send sends if it was not sent before.
+func (s *session) await(ctx context.Context, to emitter, id json.RawMessage, send func()) (json.RawMessage, *jsonrpc.Error) {
 	waiting := make(chan answer, 1)
 	s.mu.Lock()
 	full := len(s.asked) >= maxAsked
-	if !full {
+	if early, ok := s.early[string(id)]; ok {
+		waiting <- early
+	} else if !full {
 		s.asked[string(id)] = waiting
 	}
 	s.mu.Unlock()
@@ -34,11 +43,16 @@ func (s *session) ask(ctx context.Context, to emitter, method string, params jso
 		defer s.mu.Unlock()
 		delete(s.asked, string(id))
 	}()
-	to.emit(jsonrpc.Request(id, method, params), false)
+	if send != nil {
+		send()
+	}
 	select {
 	case a := <-waiting:
 		return a.result, a.err
 	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), upstream.ErrLeft) { // it goes on waiting elsewhere
+			return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the question was left to another process")
+		}
 		var cancelled jsonrpc.Object
 		cancelled.Set("requestId", id)
 		to.emit(jsonrpc.Request(nil, mcp.MethodCancelled, cancelled.JSON()), false)
@@ -46,19 +60,20 @@ func (s *session) ask(ctx context.Context, to emitter, method string, params jso
 	}
 }
 
-// answer hands a client's response to whoever waits for it; one that nobody waits for is dropped.
+// answer hands a client's response to whoever waits for it. One that nobody waits for is dropped, unless calls of the
+// owner before are being taken up, which may have asked.
 func (s *session) answer(m *jsonrpc.Message) {
-	s.mu.Lock()
-	waiting := s.asked[string(m.ID)]
-	delete(s.asked, string(m.ID))
-	s.mu.Unlock()
-	if waiting == nil {
-		return
-	}
+	a := answer{result: m.Result}
 	if m.Error != nil {
-		waiting <- answer{err: jsonrpc.ParseError(m.Error)}
-	} else {
-		waiting <- answer{result: m.Result}
+		a = answer{err: jsonrpc.ParseError(m.Error)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if waiting := s.asked[string(m.ID)]; waiting != nil {
+		delete(s.asked, string(m.ID))
+		waiting <- a
+	} else if s.takingUp > 0 && len(s.early) < maxAsked {
+		s.early[string(m.ID)] = a
 	}
 }
 

@@ -43,6 +43,7 @@ func (o *Owner) callLegacy(ctx context.Context, end End, server string, req upst
 	var life jsonrpc.Object
 	life.Set("ttl", jsonrpc.IntID((callTimeout(s) + o.config.InputWait).Milliseconds()))
 	created := req
+	created.Journal = nil // the answer that counts is that of another request
 	created.Params = jsonrpc.With(req.Params, life.JSON(), "task")
 	reply, err := end.Call(ctx, created, from)
 	id, isTask := jsonrpc.GetString(reply.Result, "task", "taskId")

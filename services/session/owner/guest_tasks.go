@@ -44,7 +44,7 @@ func (g *guests) aboutTask(ctx context.Context, req Relayed) (Outcome, error) {
 	}
 	reply, err := end.Call(ctx, upstream.Request{Method: req.Message.Method, Params: req.Message.Params}, nil)
 	if err != nil {
-		if broken(err) {
+		if end.broken(err) {
 			e.slot.drop(end)
 		}
 		return respond(req.Message, failed(upstream.Explain(req.Server, err))), nil

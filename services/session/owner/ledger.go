@@ -14,8 +14,9 @@ import (
 
 // The ledger says which calls of a session are in flight, for the next owner to find should this one die. A call is
 // entered when its client is told an id from which to resume (a call that answers sooner has no one who could come
-// back for it), and struck out behind its answer in the event log. What the next owner finds entered it carries out
-// again if that may be done twice; else it answers that the outcome is unknown.
+// back for it), and struck out behind its answer in the event log. What the next owner finds entered it goes on with
+// where the server tells it the rest of the answer; else it carries the call out again if that may be done twice; else it
+// answers that the outcome is unknown.
 
 // entry is one call in the ledger.
 type entry struct {
@@ -25,6 +26,8 @@ type entry struct {
 	// Params are kept of calls that may be carried out again.
 	Params     json.RawMessage `json:"params,omitempty"`
 	Repeatable bool            `json:"repeatable,omitempty"`
+	// Place is where to go on with the call; nil where that can't be.
+	Place *place `json:"place,omitempty"`
 }
 
 // stateCall begins the name of a ledger's entry in the session's state; the name of the call's stream follows.
@@ -33,9 +36,12 @@ const stateCall = "call/"
 // maxKeptParams is how long params may be that are kept in the ledger; a call with longer ones is not repeated.
 const maxKeptParams = 16 << 10
 
-// enter enters a call in the ledger.
+// enter enters a call in the ledger; call.mu is held.
 func (s *session) enter(c *call) {
 	e := entry{ID: c.id, Server: c.server, Method: c.method}
+	if c.at != nil && c.at.Position != "" {
+		e.Place = c.at
+	}
 	if c.repeatable && len(c.params) <= maxKeptParams {
 		e.Repeatable, e.Params = true, c.params
 	}
@@ -60,18 +66,22 @@ func (s *session) takeUpCalls() {
 		if !ok || json.Unmarshal(value, &e) != nil {
 			continue
 		}
-		c := &call{id: e.ID, server: e.Server, method: e.Method, params: e.Params, repeatable: e.Repeatable, stream: newStream(stream), over: make(chan struct{}), logged: true}
+		c := &call{id: e.ID, server: e.Server, method: e.Method, params: e.Params, repeatable: e.Repeatable, stream: newStream(stream), over: make(chan struct{}), logged: true, at: e.Place}
+		s.takingUp++
 		s.start(c, func(ctx context.Context) { s.takeUpCall(ctx, c) })
 	}
 	s.record.State = nil
 }
 
-// takeUpCall ends a call that was in flight: with the answer that the log has, with that of a new try, or by saying
-// that nobody knows.
+// takeUpCall ends a call that was in flight: with the answer that the log has, with what the server still tells of it,
+// with that of a new try, or by saying that nobody knows.
 func (s *session) takeUpCall(ctx context.Context, c *call) {
+	defer s.tookUp()
 	answered := errors.New("answered")
+	had := again{heard: heard{s, callEmitter{s, c}}, told: map[string]int{}, asked: map[string][]json.RawMessage{}}
 	_, err := s.replay(ctx, c.stream.name, 0, func(e Event) error {
 		if jsonrpc.Get(e.Message, "method") != nil {
+			had.add(e.Message)
 			return nil
 		}
 		_, seq, err := parseEventID(e.ID)
@@ -84,6 +94,7 @@ func (s *session) takeUpCall(ctx context.Context, c *call) {
 	case errors.Is(err, answered):
 		c.cancel(errCancelled) // nothing is to be added
 		s.finish(ctx, c, upstream.Reply{})
+	case err == nil && c.continuable() && s.goOn(ctx, c, &had):
 	case c.repeatable:
 		s.owner.log.Info("a call is carried out again: its owner died", "session", s.record.ID, "server", c.server, "method", c.method)
 		s.finish(ctx, c, s.carryOut(ctx, c))

@@ -168,7 +168,7 @@ func (o *Owner) handOver(drain context.Context, s *session) {
 		o.log.Warn("handing over a session failed; it is adopted when the lease runs out", "session", s.record.ID, "error", err)
 	}
 	o.let(s)
-	s.cancel(ErrStopped)
+	s.cancel(errMoved)
 	s.close()
 }
 

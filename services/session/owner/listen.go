@@ -46,7 +46,7 @@ func (e *guest) listen(ctx context.Context, m *jsonrpc.Message, send func([]byte
 			continue
 		}
 		if _, err := end.Call(ctx, upstream.Request{Method: mcp.MethodSubscribe, Params: uriParams(uri)}, nil); err != nil {
-			if broken(err) {
+			if end.broken(err) {
 				e.slot.drop(end)
 			}
 			return err
@@ -110,7 +110,7 @@ func (e *guest) watch(end End, uri string, params json.RawMessage) (lost <-chan 
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && broken(err) {
+		if err != nil && end.broken(err) {
 			e.slot.drop(end)
 		}
 		e.unwatch(w)

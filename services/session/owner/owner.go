@@ -16,6 +16,7 @@ import (
 	"erlmcp.dev/services/session/tasks"
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/upstream"
 )
 
 // Owner is one process that owns sessions. It is safe for concurrent use.
@@ -43,6 +44,9 @@ type Config struct {
 	Node store.Node
 	// Store keeps what must survive this process.
 	Store store.Store
+	// Shared says that other processes have the same Store, so that sessions go on when this one ends, and with them
+	// their conversations with servers.
+	Shared bool
 	// Catalog is the copy of the registry's catalogue.
 	Catalog interface{ Current() *catalog.Catalog }
 	// Ready is not nil as long as the catalogue is not there yet: this process takes no sessions and calls then.
@@ -89,6 +93,9 @@ var (
 	// ErrNotReady: this owner does not know yet which servers there are.
 	ErrNotReady = errors.New("this owner is starting")
 )
+
+// errMoved ends what a session does here: it goes on elsewhere, with its calls.
+var errMoved = fmt.Errorf("%w: %w", ErrStopped, upstream.ErrLeft)
 
 // MovedError says that another process owns the session.
 type MovedError struct{ Facts Facts }
@@ -270,7 +277,7 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 		defer o.mu.Unlock()
 		switch {
 		case s != nil && o.stopped: // leaving frees it for others
-			s.cancel(ErrStopped)
+			s.cancel(errMoved)
 			s, err = nil, ErrStopped
 		case s != nil:
 			o.sessions[id] = s
@@ -400,7 +407,7 @@ func (o *Owner) moved(s *session) {
 		return
 	}
 	o.log.Warn("a session was adopted by another owner", "session", s.record.ID, "epoch", s.epoch)
-	s.cancel(ErrStopped)
+	s.cancel(errMoved)
 	o.closing.Go(s.close) // not waited for here: one of its own calls may have brought us here
 }
 

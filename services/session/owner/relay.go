@@ -236,7 +236,7 @@ func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method 
 			}
 			return reply, nil
 		}
-		if broken(err) {
+		if end.broken(err) {
 			r.guest.slot.drop(end)
 		}
 		if !errors.Is(err, upstream.ErrSessionGone) || attempt > 0 {

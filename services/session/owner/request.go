@@ -9,6 +9,7 @@ import (
 	"time"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/services/session/store"
 	"erlmcp.dev/shared/era"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -226,12 +227,12 @@ func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogS
 		if end.Modern {
 			reply, err = s.callModern(ctx, end, c.server, from, c.method, c.params)
 		} else {
-			reply, err = s.owner.callLegacy(ctx, end, c.server, upstream.Request{Method: c.method, Params: c.params}, from)
+			reply, err = s.owner.callLegacy(ctx, end, c.server, upstream.Request{Method: c.method, Params: c.params, Journal: s.journal(c, end)}, from)
 		}
 		if err == nil {
 			return reply, nil
 		}
-		if broken(err) {
+		if end.broken(err) {
 			sl.drop(end)
 		}
 		// A server that forgot the session did nothing with the request.
@@ -241,9 +242,10 @@ func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogS
 	}
 }
 
-// broken reports whether a conversation is of no more use after an error.
-func broken(err error) bool {
-	return errors.Is(err, upstream.ErrSessionGone) || errors.Is(err, upstream.ErrClosed) || errors.Is(err, upstream.ErrNotSent)
+// broken reports whether a conversation is of no more use after an error. One that needs no connection outlives that
+// its server can't be reached for a while.
+func (e End) broken(err error) bool {
+	return errors.Is(err, upstream.ErrSessionGone) || errors.Is(err, upstream.ErrClosed) || errors.Is(err, upstream.ErrNotSent) && e.Conversation == nil
 }
 
 // maxRounds bounds how often a modern server may ask for input during one call.
@@ -363,6 +365,10 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 		return End{}, upstream.ErrClosed
 	}
 	client := s.client.Load()
+	s.mu.Lock()
+	before := s.before[name]
+	delete(s.before, name) // a server that forgot it is not asked for it twice
+	s.mu.Unlock()
 	end, err := s.owner.config.Opener.Open(ctx, server, EndClient{
 		Principal:    s.record.Principal,
 		Legacy:       true,
@@ -370,12 +376,26 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 		Capabilities: client.Capabilities,
 		Info:         client.Info,
 		Listener:     standingListener{s, name},
+		Conversation: before,
 	})
-	if err != nil {
+	switch {
+	case err != nil:
+		if before != nil {
+			s.mu.Lock()
+			s.before[name] = before // the server may be back later
+			s.mu.Unlock()
+		}
 		return End{}, err
-	}
-	if end.Modern {
+	case end.Modern:
 		return end, nil
+	case end.Conversation != nil && before != nil && end.Conversation.ID == before.ID:
+		return end, nil // the server knows what the client told us
+	case end.Conversation != nil:
+		if value, err := json.Marshal(end.Conversation); err == nil {
+			s.save(ctx, stateUpstream+name, value)
+		}
+	case before != nil:
+		s.change(ctx, store.Changes{Remove: []string{stateUpstream + name}})
 	}
 	s.mu.Lock()
 	level := s.level

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,13 +32,16 @@ type session struct {
 
 	mu       sync.Mutex
 	closed   bool
-	settled  chan struct{}          // not nil once the session begins no more calls; closed when there are none
-	calls    map[string]*call       // by the client's raw request id
-	streams  map[string]*stream     // of the calls, by name
-	asked    map[string]chan answer // by the id of our request to the client
-	slots    map[string]*slot       // by server
-	level    string                 // the client's log level; empty: never set
-	subs     map[string]*resource   // subscribed resources by URI
+	settled  chan struct{}            // not nil once the session begins no more calls; closed when there are none
+	calls    map[string]*call         // by the client's raw request id
+	streams  map[string]*stream       // of the calls, by name
+	asked    map[string]chan answer   // by the id of our request to the client
+	early    map[string]answer        // to requests of the owner before, that came before their calls were taken up
+	takingUp int                      // calls of the owner before
+	slots    map[string]*slot         // by server
+	before   map[string]*Conversation // that the owner before had, by server, until they are taken up
+	level    string                   // the client's log level; empty: never set
+	subs     map[string]*resource     // subscribed resources by URI
 	streamNo uint64
 	changed  catalog.Changes // the client was not told of yet
 	telling  bool            // it is being told
@@ -61,6 +65,7 @@ type call struct {
 	mu     sync.Mutex
 	logged bool // events go to the log from now on
 	ended  bool // nothing more is put
+	at     *place
 }
 
 // standingName names the standing stream in event ids.
@@ -81,7 +86,9 @@ func newSession(o *Owner, record store.Record, epoch uint64) *session {
 		calls:    map[string]*call{},
 		streams:  map[string]*stream{},
 		asked:    map[string]chan answer{},
+		early:    map[string]answer{},
 		slots:    map[string]*slot{},
+		before:   map[string]*Conversation{},
 		subs:     map[string]*resource{},
 	}
 	s.client.Store(clientOf(record))
@@ -94,6 +101,8 @@ func newSession(o *Owner, record store.Record, epoch uint64) *session {
 const (
 	stateLevel = "level"
 	stateSubs  = "subs"
+	// stateUpstream begins the name of a conversation with a server; the server's name follows.
+	stateUpstream = "upstream/"
 )
 
 // restore takes up what the owner before wrote.
@@ -103,6 +112,12 @@ func (s *session) restore() {
 	if json.Unmarshal(s.record.State[stateSubs], &subs) == nil {
 		for uri, server := range subs {
 			s.subs[uri] = &resource{server: server}
+		}
+	}
+	for name, value := range s.record.State {
+		var c Conversation
+		if server, ok := strings.CutPrefix(name, stateUpstream); ok && json.Unmarshal(value, &c) == nil {
+			s.before[server] = &c
 		}
 	}
 }
@@ -136,10 +151,11 @@ func (s *session) idle(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, s.used.Load()))
 }
 
-// endCalls ends the calls that are under way and can't be repeated, and waits until they are answered.
+// endCalls ends the calls that are under way and can be neither repeated nor continued, and waits until they are
+// answered.
 func (s *session) endCalls(ctx context.Context) {
 	s.mu.Lock()
-	calls := slices.DeleteFunc(slices.Collect(maps.Values(s.calls)), func(c *call) bool { return c.repeatable })
+	calls := slices.DeleteFunc(slices.Collect(maps.Values(s.calls)), func(c *call) bool { return c.repeatable || c.continuable() })
 	s.mu.Unlock()
 	for _, c := range calls {
 		c.cancel(ErrStopped)
@@ -185,11 +201,40 @@ func (s *session) close() {
 	}
 	s.mu.Unlock()
 	s.cancel(nil)
+	moved := s.owner.config.Shared && errors.Is(context.Cause(s.ctx), ErrStopped)
+	if moved {
+		s.tasks.Wait() // so that servers hear of the calls that nobody goes on with
+	}
 	for _, sl := range slots {
-		sl.close()
+		if moved {
+			sl.leave()
+		} else {
+			sl.close()
+		}
 	}
 	s.standing.end()
 	s.tasks.Wait()
+	if !moved {
+		s.endBefore()
+	}
+}
+
+// endBefore ends the conversations of the owner before that were not taken up.
+func (s *session) endBefore() {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	s.mu.Lock()
+	before := slices.Collect(maps.Keys(s.before))
+	s.mu.Unlock()
+	var ending sync.WaitGroup
+	for _, name := range before {
+		ending.Go(func() {
+			if end, err := s.openEnd(ctx, name); err == nil {
+				_ = end.Close()
+			}
+		})
+	}
+	ending.Wait()
 }
 
 // deliver takes a notification or response of the client.

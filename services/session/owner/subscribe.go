@@ -195,7 +195,7 @@ func (s *session) listenModern(ctx context.Context, name, uri string) {
 		if sl, err := s.slot(server); err == nil {
 			if end, err := sl.get(ctx); err == nil {
 				_, err = end.Call(ctx, request, updateListener{s, uri})
-				if err != nil && broken(err) {
+				if err != nil && end.broken(err) {
 					sl.drop(end)
 				}
 			}

@@ -31,6 +31,18 @@ type EndClient struct {
 	Info         json.RawMessage
 	// Listener hears what the server sends outside any call.
 	Listener upstream.Listener
+	// Conversation is one that another process had with the server for this client, to be gone on with; nil for none.
+	Conversation *Conversation
+}
+
+// Conversation is what another process must know to go on with one.
+type Conversation struct {
+	// URL of the server, and the ID that it gave the conversation, which nobody else must see.
+	URL string `json:"url"`
+	ID  string `json:"id"`
+	// Version is the revision that is spoken.
+	Version string `json:"version"`
+	Logging bool   `json:"logging,omitempty"`
 }
 
 // stateless reports whether a modern client's calls of a server hang together by nothing, so that they need no
@@ -52,6 +64,17 @@ type End struct {
 	Modern bool
 	// Logging says that a legacy server takes logging/setLevel.
 	Logging bool
+	// Conversation is what it takes to go on with it in another process; nil where that can't be.
+	Conversation *Conversation
+}
+
+// leave ends the conversation here, so that another process can go on with it.
+func (e End) leave() {
+	if c, ok := e.Peer.(upstream.Continuer); ok && e.Conversation != nil {
+		c.Leave()
+		return
+	}
+	_ = e.Close()
 }
 
 // DefaultCallTimeout is how long a call may take where the server's declaration says nothing.
@@ -143,7 +166,12 @@ func (s *slot) current() (End, bool) {
 }
 
 // close ends the conversation for good.
-func (s *slot) close() {
+func (s *slot) close() { s.shut(func(end End) { _ = end.Close() }) }
+
+// leave ends the conversation here, so that another process can go on with it.
+func (s *slot) leave() { s.shut(End.leave) }
+
+func (s *slot) shut(shut func(End)) {
 	s.mu.Lock()
 	s.closed = true
 	end, isOpen := s.end, s.isOpen
@@ -153,6 +181,6 @@ func (s *slot) close() {
 	}
 	s.mu.Unlock()
 	if isOpen {
-		_ = end.Close()
+		shut(end)
 	}
 }

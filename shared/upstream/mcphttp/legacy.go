@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -32,7 +33,10 @@ type Legacy struct {
 	close   sync.Once
 }
 
-var _ upstream.Peer = (*Legacy)(nil)
+var (
+	_ upstream.Peer      = (*Legacy)(nil)
+	_ upstream.Continuer = (*Legacy)(nil)
+)
 
 // LegacyConfig is how a legacy server is reached, and for whom.
 type LegacyConfig struct {
@@ -78,7 +82,7 @@ func (l *Legacy) initialize(ctx context.Context, config LegacyConfig) error {
 	if response.StatusCode == http.StatusOK {
 		l.session = response.Header.Get(mcp.HeaderSession)
 	}
-	reply, err := l.answer(ctx, response, call)
+	reply, err := l.answer(ctx, response, call, &position{retry: defaultRetry})
 	if err != nil {
 		return err
 	}
@@ -92,8 +96,8 @@ func (l *Legacy) initialize(ctx context.Context, config LegacyConfig) error {
 	return l.Notify(ctx, mcp.MethodInitialized, nil)
 }
 
-// Resume continues a session that another process opened. Calls of that process must be over: their answers are not
-// heard here.
+// Resume continues a session that another process opened. The answers to that process's calls are not heard here but
+// by Continue.
 func Resume(config LegacyConfig) (*Legacy, error) {
 	l, err := newLegacy(config)
 	if err != nil {
@@ -161,27 +165,60 @@ func (l *Legacy) Call(ctx context.Context, req upstream.Request, from upstream.L
 	header := l.postHeader()
 	l.headers(header)
 	mirror(header, req.Headers)
+	if req.Journal != nil {
+		req.Journal.Sent(call.ID())
+	}
 	response, err := l.post(ctx, l.url, header, call.Message) //nolint:bodyclose // answer closes it
 	var reply upstream.Reply
+	at := position{retry: defaultRetry, journal: req.Journal}
 	if err == nil {
-		reply, err = l.answer(ctx, response, call)
+		reply, err = l.answer(ctx, response, call, &at)
 	}
-	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
-		// Closing the request would not tell the server (2025-11-25, cancellation).
+	l.givenUp(ctx, call, &at, err)
+	return reply, err
+}
+
+// givenUp tells the server that a call was given up, if it was and nobody can go on with it elsewhere: closing the
+// request would not (2025-11-25, cancellation).
+func (l *Legacy) givenUp(ctx context.Context, call *mux.Call, at *position, err error) {
+	left := at.told && errors.Is(context.Cause(ctx), upstream.ErrLeft)
+	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil && !left {
 		l.late.send(l.ctx, call, l.send)
 	}
+}
+
+// Continue implements upstream.Continuer.
+func (l *Legacy) Continue(ctx context.Context, c upstream.Continued, from upstream.Listener) (upstream.Reply, error) {
+	ctx, cancel := l.within(ctx)
+	defer cancel(nil)
+	call, err := l.mux.Continue(ctx, c.ID, c.Token, from)
+	if err != nil {
+		return upstream.Reply{}, err
+	}
+	defer call.End()
+	at := position{id: c.Position, retry: minRetry, told: true, heardUntil: time.Now().Add(c.Patience)}
+	response, err := l.resume(ctx, &at, call) //nolint:bodyclose // stream closes it
+	var reply upstream.Reply
+	switch {
+	case err == nil && response == nil:
+		return call.Reply()
+	case err == nil:
+		at.retry = defaultRetry
+		reply, err = l.stream(ctx, response, call, &at)
+	}
+	l.givenUp(ctx, call, &at, err)
 	return reply, err
 }
 
 // answer reads a call's response: one JSON message or an event stream. A stream that ends early, having told an
 // event id, is resumed (SEP-1699).
-func (l *Legacy) answer(ctx context.Context, response *http.Response, call *mux.Call) (upstream.Reply, error) {
+func (l *Legacy) answer(ctx context.Context, response *http.Response, call *mux.Call, at *position) (upstream.Reply, error) {
 	switch {
 	case response.StatusCode == http.StatusNotFound && l.session != "":
 		discard(response)
 		return upstream.Reply{}, upstream.ErrSessionGone
 	case kind(response) == "text/event-stream" && response.StatusCode == http.StatusOK:
-		return l.stream(ctx, response, call)
+		return l.stream(ctx, response, call, at)
 	case kind(response) != "application/json":
 		discard(response)
 		return upstream.Reply{}, statusError(response)
@@ -239,6 +276,20 @@ func (l *Legacy) within(ctx context.Context) (context.Context, context.CancelCau
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
 	return ctx, func(cause error) { stop(); cancel(cause) }
+}
+
+// Leave implements upstream.Continuer.
+func (l *Legacy) Leave() {
+	l.close.Do(func() {
+		stop := time.AfterFunc(farewell, func() { l.cancel(upstream.ErrClosed) })
+		defer stop.Stop()
+		l.late.wait() // the server is still told of calls that were given up
+		l.cancel(fmt.Errorf("%w: %w", upstream.ErrClosed, upstream.ErrLeft))
+		l.mux.Fail(upstream.ErrClosed)
+		l.running.Wait()
+		l.late.wait()
+		l.mux.Wait()
+	})
 }
 
 // farewell is how long a server may take to hear that its calls are given up, and then that its session ended.

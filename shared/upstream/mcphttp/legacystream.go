@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/sse"
 	"erlmcp.dev/shared/upstream"
@@ -33,8 +34,26 @@ const (
 type position struct {
 	id    string
 	retry time.Duration // what the server asks for
+	// journal hears of the position; nil for nobody. told says that it did.
+	journal upstream.Journal
+	told    bool
+	// heardUntil is until when somebody else may hear the stream.
+	heardUntil time.Time
 	// fruitless counts the attempts in a row that brought nothing, nor stood for long.
 	fruitless int
+}
+
+// tell tells the journal of an event that was passed on. A question of the server behind which the first position
+// would stand would never come again, and so its call can't be continued elsewhere.
+func (p *position) tell(e sse.Event) {
+	switch {
+	case p.journal == nil:
+	case !p.told && jsonrpc.Get(e.Data, "method") != nil && jsonrpc.Get(e.Data, "id") != nil:
+		p.journal = nil
+	case e.HasID:
+		p.told = true
+		p.journal.At(e.ID)
+	}
 }
 
 // pause is the time until the next attempt: no less than the server asks for; and more, though never beyond most,
@@ -49,10 +68,9 @@ func (p *position) pause(most time.Duration) time.Duration {
 
 // stream reads a call's answer that comes as events. It may end early, having told an event id: then the server
 // wants to be polled for the rest (SEP-1699), for as long as ctx lasts.
-func (l *Legacy) stream(ctx context.Context, response *http.Response, call *mux.Call) (upstream.Reply, error) {
-	at := position{retry: defaultRetry}
+func (l *Legacy) stream(ctx context.Context, response *http.Response, call *mux.Call, at *position) (upstream.Reply, error) {
 	for {
-		err := l.read(ctx, response, call, &at)
+		err := l.read(ctx, response, call, at)
 		select {
 		case <-call.Done:
 			return call.Reply()
@@ -64,7 +82,7 @@ func (l *Legacy) stream(ctx context.Context, response *http.Response, call *mux.
 		if at.id == "" || errors.Is(err, upstream.ErrTooLarge) || errors.Is(err, upstream.ErrRefused) {
 			return upstream.Reply{}, err
 		}
-		if response, err = l.resume(ctx, &at, call); err != nil { //nolint:bodyclose // read closes it
+		if response, err = l.resume(ctx, at, call); err != nil { //nolint:bodyclose // read closes it
 			return upstream.Reply{}, err
 		}
 		if response == nil {
@@ -99,13 +117,13 @@ func (l *Legacy) read(ctx context.Context, response *http.Response, call *mux.Ca
 		if event.Retry > 0 {
 			at.retry = max(min(event.Retry, maxRetry), minRetry)
 		}
-		if len(event.Data) == 0 || event.Name != "message" {
-			continue
+		if len(event.Data) > 0 && event.Name == "message" {
+			if err := l.mux.Deliver(event.Data, call); err != nil {
+				return err
+			}
+			at.fruitless = 0
 		}
-		if err := l.mux.Deliver(event.Data, call); err != nil {
-			return err
-		}
-		at.fruitless = 0
+		at.tell(event)
 		if call != nil {
 			select {
 			case <-call.Done:
@@ -135,18 +153,24 @@ func (l *Legacy) resume(ctx context.Context, at *position, call *mux.Call) (*htt
 			return nil, context.Cause(ctx)
 		}
 		at.fruitless++
-		if refused++; refused == maxRefused || final(err) {
+		if refused++; (refused >= maxRefused || final(err)) && !(conflicts(err) && time.Now().Before(at.heardUntil)) {
 			// In words only: the call was sent, whatever became of the attempts to hear its answer.
 			return nil, fmt.Errorf("%w: its stream could not be resumed: %v", upstream.ErrLost, err) //nolint:errorlint // see above
 		}
 	}
 }
 
+// conflicts reports whether a server says that somebody hears the stream already.
+func conflicts(err error) bool {
+	var refused *upstream.StatusError
+	return errors.As(err, &refused) && refused.Status == http.StatusConflict
+}
+
 // final reports whether asking for a stream again would bring the same error.
 func final(err error) bool {
 	var refused *upstream.StatusError
 	if errors.As(err, &refused) {
-		return refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusConflict
+		return refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests && !conflicts(err)
 	}
 	return errors.Is(err, upstream.ErrSessionGone)
 }

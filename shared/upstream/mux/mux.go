@@ -116,6 +116,25 @@ func (m *Mux) Begin(ctx context.Context, req upstream.Request, from upstream.Lis
 	return c, nil
 }
 
+// Continue is Begin for a call that another process began, with the id and the caller's progress token, if any, that
+// it had there.
+func (m *Mux) Continue(ctx context.Context, id int64, token json.RawMessage, from upstream.Listener) (*Call, error) {
+	c := &Call{Done: make(chan struct{}), from: from, mux: m, ctx: ctx, id: id, token: token}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.over(); err != nil {
+		return nil, err
+	}
+	if len(m.calls) >= maxCalls || m.calls[id] != nil {
+		return nil, fmt.Errorf("%w: the call can't be continued now", upstream.ErrNotSent)
+	}
+	m.calls[id] = c
+	return c, nil
+}
+
+// ID is the call's, at the server.
+func (c *Call) ID() int64 { return c.id }
+
 // End forgets a call; what still comes for it is dropped. Its listener is told nothing once End returned.
 func (c *Call) End() {
 	c.mux.mu.Lock()
@@ -358,7 +377,7 @@ func (m *Mux) request(message *jsonrpc.Message, related *Call) {
 		}()
 		result, rpcErr := l.Request(ctx, method, params)
 		switch {
-		case q.withdrawn.Load():
+		case q.withdrawn.Load(), errors.Is(context.Cause(ctx), upstream.ErrLeft):
 		case rpcErr != nil:
 			m.respond(m.ctx, jsonrpc.ErrorResponse(id, rpcErr.JSON()))
 		default:
@@ -369,12 +388,12 @@ func (m *Mux) request(message *jsonrpc.Message, related *Call) {
 
 // within is a context that ends with the conversation, and with the call that a question belongs to.
 func (m *Mux) within(related *Call) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(m.ctx)
+	ctx, cancel := context.WithCancelCause(m.ctx)
 	if related == nil {
-		return ctx, cancel
+		return ctx, func() { cancel(nil) }
 	}
-	stop := context.AfterFunc(related.ctx, cancel)
-	return ctx, func() { stop(); cancel() }
+	stop := context.AfterFunc(related.ctx, func() { cancel(context.Cause(related.ctx)) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // respond sends an answer to the server. The server notices by itself when one is lost.

@@ -62,6 +62,10 @@ func (p *process) run(ctx context.Context, out io.Writer) error {
 		p.log.Error("a part of the process failed; stopping", "error", first)
 	}
 	p.health.Drain()
+	p.leave()
+	if first == nil && p.cfg.Runs(config.RoleGateway) && p.streams == nil {
+		time.Sleep(p.cfg.LameDuck) // balancers learn that this gateway is not ready, and take their clients elsewhere
+	}
 	p.drain()
 	for i := len(stops) - 1; i >= 0; i-- {
 		stops[i]()

@@ -154,7 +154,18 @@ func (p *process) serveClientsOn(name string, l net.Listener, handler http.Handl
 		waiting, cancel := context.WithTimeout(ctx, catalogueTime)
 		p.follower.Await(waiting)
 		cancel()
-		return p.runHTTP(ctx, name, l, handler)
+		return p.runHTTP(ctx, name, l, p.parting(handler))
+	})
+}
+
+// parting has clients leave once the process is told to stop: each connection ends behind its next answer. To close one
+// that seems idle could cut off a request that is on its way.
+func (p *process) parting(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.leaving.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
 	})
 }
 

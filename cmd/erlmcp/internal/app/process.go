@@ -41,7 +41,9 @@ type process struct {
 	keys     *seal.Keys
 	metrics  *telemetry.Metrics
 	health   *health.Checker
-	draining context.Context // ends when the process begins to stop
+	leaving  context.Context // ends when the process is told to stop
+	draining context.Context // ends when it takes no more clients
+	leave    context.CancelFunc
 	drain    context.CancelFunc
 
 	local    *rpc.Local
@@ -98,6 +100,7 @@ func newProcess(cfg config.Config, roles []Role) (*process, error) {
 		sessionBytes: func() int { return 0 },
 		connections:  func() map[string]int { return nil },
 	}
+	p.leaving, p.leave = context.WithCancel(context.Background())
 	p.draining, p.drain = context.WithCancel(context.Background())
 	if p.keys, err = p.secret(); err != nil {
 		return nil, err

@@ -1,0 +1,216 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/testkit"
+)
+
+// memoir is a server that keeps sessions and the events of its answers.
+type memoir struct {
+	server *sdk.Server
+	step   chan struct{} // lets a call of "count" go on
+	counts atomic.Int32  // calls of "count"
+}
+
+func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
+	m := &memoir{step: make(chan struct{})}
+	m.server = sdk.NewServer(&sdk.Implementation{Name: "memoir", Version: "1"}, &sdk.ServerOptions{
+		SupportedProtocolVersions: []string{"2025-11-25", "2025-06-18"},
+	})
+	schema := json.RawMessage(`{"type":"object"}`)
+	m.server.AddTool(&sdk.Tool{Name: "who", InputSchema: schema}, func(_ context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		return said(req.Session.ID()), nil
+	})
+	m.server.AddTool(&sdk.Tool{Name: "count", InputSchema: schema}, m.count)
+	m.server.AddTool(&sdk.Tool{Name: "ask", InputSchema: schema}, func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		answer, err := req.Session.Elicit(ctx, &sdk.ElicitParams{Message: "your name?", RequestedSchema: json.RawMessage(`{"type":"object","properties":{"name":{"type":"string"}}}`)})
+		if err != nil {
+			return nil, err
+		}
+		return said(fmt.Sprint("hello ", answer.Content["name"])), nil
+	})
+	return m, spoken(t, "memoir", m.server, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)})
+}
+
+func said(text string) *sdk.CallToolResult {
+	return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: text}}}
+}
+
+// count reports a step whenever it may.
+func (m *memoir) count(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+	n := m.counts.Add(1)
+	for i := range 6 {
+		select {
+		case <-m.step:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if err := req.Session.NotifyProgress(ctx, &sdk.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(i + 1)}); err != nil {
+			return nil, err
+		}
+	}
+	return said(fmt.Sprint("counted for the ", n, ". time")), nil
+}
+
+func (m *memoir) sessions() (n int) {
+	for range m.server.Sessions() {
+		n++
+	}
+	return n
+}
+
+// waysToGo are how an owner leaves its sessions to another one.
+var waysToGo = map[string]func(*site, *ownerNode){
+	"stops": func(_ *site, n *ownerNode) { n.stop() },
+	"is frozen": func(s *site, n *ownerNode) {
+		n.lease.freeze(true)
+		n.wire.cut()
+		testkit.Eventually(s.t, func() bool { return s.owners[1].Sessions() == 1 }, patience)
+		n.lease.freeze(false)
+	},
+}
+
+// onEachWay runs a test with each. leave makes the first owner leave, and returns what waits until it has.
+func onEachWay(t *testing.T, test func(t *testing.T, s *site, m *memoir, leave func() (left func()))) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		for how, leave := range waysToGo {
+			t.Run(how, func(t *testing.T) {
+				m, server := newMemoir(t)
+				s := newSite(t, options{store: kind, gateways: 2, owners: 2, lease: 300 * time.Millisecond, servers: []*registryv1.Server{server}})
+				var leaving sync.WaitGroup
+				test(t, s, m, func() (left func()) {
+					leaving.Go(func() { leave(s, s.owners[0]) })
+					return leaving.Wait
+				})
+				leaving.Wait()
+			})
+		}
+	})
+}
+
+// A server's session is the same one whoever owns the client's.
+func TestAConversationMovesWithItsSession(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		before := c.tool("1", "who", "{}").text()
+		left := leave()
+		var after string
+		testkit.Eventually(t, func() error { // until the lease ran out
+			a := c.at(1).tool("2", "who", "{}")
+			if a.status != ok || a.code() != 0 { // one that came just as the owner left may be lost
+				return fmt.Errorf("answered %d %s", a.status, a.body)
+			}
+			after = a.text()
+			return nil
+		}, patience)
+		if before == "" || after != before {
+			t.Errorf("the server's session was %q and is %q", before, after)
+		}
+		left()
+		if status := c.at(1).request(t.Context(), http.MethodDelete, c.headers("", nil), nil); status.Body.Close() != nil || status.StatusCode != http.StatusNoContent {
+			t.Errorf("DELETE: %d", status.StatusCode)
+		}
+		testkit.Eventually(t, func() error {
+			if n := m.sessions(); n != 0 {
+				return fmt.Errorf("the server has %d sessions left", n)
+			}
+			return nil
+		}, patience)
+	})
+}
+
+// A call that may not be repeated goes on when its owner leaves, and its client misses nothing and gets nothing twice.
+func TestACallGoesOnBehindItsOwner(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, `{"name":"count","arguments":{},"_meta":{"progressToken":"p"}}`)
+		var seen []string
+		progress := func() {
+			m.step <- struct{}{}
+			seen = append(seen, string(jsonrpc.Get(call.until(mcp.MethodProgress).Params, "progress")))
+		}
+		progress()
+		progress()
+		leave()
+		call.leave()
+		m.step <- struct{}{} // while nobody listens
+		testkit.Eventually(t, func() error {
+			r := c.at(1).request(t.Context(), http.MethodGet, withLast(c.headers("", nil), call.last), nil)
+			if r.StatusCode != ok {
+				_ = r.Body.Close()
+				return fmt.Errorf("resuming: %d", r.StatusCode)
+			}
+			last := call.last
+			call = c.stream(func() { _ = r.Body.Close() }, r)
+			call.last = last
+			return nil
+		}, patience)
+		seen = append(seen, string(jsonrpc.Get(call.until(mcp.MethodProgress).Params, "progress")))
+		for range 3 {
+			progress()
+		}
+		if got := text(call.answer().Result); got != "counted for the 1. time" {
+			t.Errorf("the call gave %q", got)
+		}
+		if fmt.Sprint(seen) != "[1 2 3 4 5 6]" {
+			t.Errorf("progress %v", seen)
+		}
+	})
+}
+
+// A question that was asked before the owner left is answered behind it, and is not asked twice.
+func TestAQuestionOutlivesItsOwner(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, _ *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, `{"name":"ask","arguments":{}}`)
+		question := call.until(mcp.MethodElicit)
+		leave()
+		call.leave()
+		testkit.Eventually(t, func() error {
+			if a := c.at(1).respond(question.ID, `{"action":"accept","content":{"name":"Ada"}}`); a.status != http.StatusAccepted {
+				return fmt.Errorf("answered %d", a.status)
+			}
+			return nil
+		}, patience)
+		rest := c.at(1).listen(call.last)
+		m := rest.message()
+		if got := text(m.Result); got != "hello Ada" {
+			t.Errorf("then came %s %s %s%s", m.Method, m.Params, m.Result, m.Error)
+		}
+	})
+}
+
+// A server that forgot the session meanwhile is spoken to anew.
+func TestAConversationThatTheServerForgot(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		before := c.tool("1", "who", "{}").text()
+		for session := range m.server.Sessions() {
+			must(t, session.Close())
+		}
+		leave()
+		testkit.Eventually(t, func() error {
+			a := c.at(1).tool("2", "who", "{}")
+			if a.status != ok || a.code() != 0 {
+				return fmt.Errorf("answered %d %s", a.status, a.body)
+			}
+			if after := a.text(); after == "" || after == before {
+				t.Errorf("the server's session was %q and is %q", before, after)
+			}
+			return nil
+		}, patience)
+	})
+}
