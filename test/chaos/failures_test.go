@@ -117,8 +117,13 @@ func (s *site) list(ctx context.Context) error {
 // write makes a view.
 func (s *site) write(ctx context.Context) error {
 	s.writes++
-	body := fmt.Sprintf(`{"name":"view%d","servers":["stateful"]}`, s.writes)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPut, fmt.Sprintf("http://%s/api/v1/views/view%d", s.c.API.Address(), s.writes), strings.NewReader(body))
+	return s.view(ctx, fmt.Sprintf("view%d", s.writes), "stateful")
+}
+
+// view makes or changes a view of one server.
+func (s *site) view(ctx context.Context, name, server string) error {
+	body := fmt.Sprintf(`{"name":%q,"servers":[%q]}`, name, server)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPut, fmt.Sprintf("http://%s/api/v1/views/%s", s.c.API.Address(), name), strings.NewReader(body))
 	if err != nil {
 		return err
 	}

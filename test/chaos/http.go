@@ -160,10 +160,15 @@ func (c *raw) read(response *http.Response, last *string, progress func(float64)
 // answer reads a response to tools/call.
 func answer(body []byte, status string) (string, error) {
 	m, err := jsonrpc.Parse(body)
-	switch {
-	case err != nil || !m.IsResponse():
+	if err != nil || !m.IsResponse() {
 		return "", fmt.Errorf("%s: %s", status, body)
-	case m.Error != nil:
+	}
+	return answerOf(m)
+}
+
+// answerOf is the text of a tool's result.
+func answerOf(m jsonrpc.Message) (string, error) {
+	if m.Error != nil {
 		return "", refused(m.Error)
 	}
 	var result struct {

@@ -27,13 +27,13 @@ type arguments struct {
 	MS    int `json:"ms"`
 }
 
-// serve starts the upstream and gives its URL. A stateless one keeps no session.
-func (u *upstream) serve(t *testing.T, stateless bool) string {
+// serve starts the upstream and gives its URL.
+func (u *upstream) serve(t *testing.T, o *mcp.StreamableHTTPOptions) string {
 	server := mcp.NewServer(&mcp.Implementation{Name: "counter", Version: "1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "read", Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true}}, u.carryOut)
 	mcp.AddTool(server, &mcp.Tool{Name: "put", Annotations: &mcp.ToolAnnotations{IdempotentHint: true}}, u.carryOut)
 	mcp.AddTool(server, &mcp.Tool{Name: "write"}, u.carryOut)
-	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{Stateless: stateless})
+	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, o)
 	site := httptest.NewServer(handler)
 	t.Cleanup(func() {
 		site.CloseClientConnections()

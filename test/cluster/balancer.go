@@ -77,7 +77,8 @@ func Balance(targets ...*Target) (*Balancer, error) {
 	return b, nil
 }
 
-// look asks a target whether it is ready, over and over. What refuses connections is passed over when it does.
+// look asks a target whether it is ready, over and over. What it said last counts, while it refuses connections too: then
+// it is passed over when it is dialled.
 func (t *Target) look(ctx context.Context) {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for ctx.Err() == nil {
@@ -85,8 +86,8 @@ func (t *Target) look(ctx context.Context) {
 			if answer, err := client.Do(r); err == nil {
 				_ = answer.Body.Close()
 				t.away.Store(answer.StatusCode != http.StatusOK)
-			} else {
-				t.away.Store(errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil)
+			} else if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+				t.away.Store(true)
 			}
 		}
 		select {

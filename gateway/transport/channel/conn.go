@@ -39,8 +39,10 @@ type Reason int
 const (
 	// Gone: the client ended it, or it broke.
 	Gone Reason = iota
-	// Draining: this gateway stops; another serves.
+	// Draining: this gateway stops, and took nothing that it did not answer; another serves.
 	Draining
+	// CutOff: this gateway stops, and could not wait for all that it took.
+	CutOff
 	// NotText: the client sent something else than text.
 	NotText
 	// Unauthorized: the client's credential is no longer valid.
@@ -62,6 +64,8 @@ func (r Reason) String() string {
 		return "goodbye"
 	case Draining:
 		return "this gateway is stopping; reconnect"
+	case CutOff:
+		return "this gateway had to stop before all was answered; reconnect"
 	case NotText:
 		return "messages must be text"
 	case Unauthorized:

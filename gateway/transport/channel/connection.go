@@ -63,7 +63,7 @@ func (c *connection) why() Reason {
 // serve reads until the connection ends. Then everything that belongs to it is ended and waited for.
 func (c *connection) serve(ctx context.Context, cancel context.CancelFunc) {
 	c.cancel = cancel
-	defer context.AfterFunc(ctx, func() { c.end(Draining) })() // cut off from above, unless there was a reason before
+	defer context.AfterFunc(ctx, func() { c.end(CutOff) })() // from above, unless there was a reason before
 	c.tasks.Go(func() { c.write(ctx) })
 	c.tasks.Go(func() { c.watch(ctx) })
 	if c.options.Session != "" {

@@ -206,6 +206,7 @@ func limited(l net.Listener, most int) net.Listener {
 
 // wireHealth adds the ports for probes and for Prometheus.
 func (p *process) wireHealth(context.Context) error {
+	before := len(p.parts)
 	p.health = health.New(health.Config{Conditions: p.conditions, Interval: 500 * time.Millisecond, Log: p.log})
 	p.add("health", p.health.Run)
 	p.metrics.Watch(telemetry.Sources{
@@ -234,5 +235,9 @@ func (p *process) wireHealth(context.Context) error {
 	}
 	scrape := http.NewServeMux()
 	scrape.Handle("/metrics", p.metrics.Handler())
-	return p.serveHTTP("metrics", p.cfg.Ports.Metrics, scrape)
+	if err := p.serveHTTP("metrics", p.cfg.Ports.Metrics, scrape); err != nil {
+		return err
+	}
+	p.stopLast(before) // while clients are still served, balancers must hear that this gateway is not ready
+	return nil
 }

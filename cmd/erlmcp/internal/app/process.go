@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,6 +179,11 @@ func (p *process) wire(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stopLast has the parts that were added since there were n stop behind all others.
+func (p *process) stopLast(n int) {
+	p.parts = slices.Concat(p.parts[n:], p.parts[:n])
 }
 
 func (p *process) add(name string, run func(context.Context) error) {
