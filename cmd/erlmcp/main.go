@@ -9,5 +9,5 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Main(cli.System{Run: app.Run, RunStdio: app.RunStdio, Migrate: app.Migrate, Backup: app.Backup, Args: os.Args[1:], Environ: os.Environ(), In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	os.Exit(cli.Main(cli.System{Run: app.Run, RunStdio: app.RunStdio, WatchPrograms: app.WatchPrograms, Migrate: app.Migrate, Backup: app.Backup, Args: os.Args[1:], Environ: os.Environ(), In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

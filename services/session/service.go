@@ -181,6 +181,7 @@ func (s *Service) GetSession(ctx context.Context, req *sessionv1.GetSessionReque
 	held.Record = owner.Told(held.Record)
 	session := sessionMessage(held)
 	session.Upstreams = s.owner.Upstreams(held.ID)
+	session.Restarts = owner.Restarts(held.Record)
 	return &sessionv1.GetSessionResponse{Session: session}, nil
 }
 

@@ -201,6 +201,10 @@ type Limits struct {
 	Sessions, SessionsPerPrincipal int
 	// SessionIdle is how long a session lives without use.
 	SessionIdle time.Duration
+	// Programs that run at once in one process, and those of one principal among them.
+	Programs, ProgramsPerPrincipal int
+	// ProgramIdle is how long a program lives that nobody calls.
+	ProgramIdle time.Duration
 	// RateEnabled and RatePerSecond: MCP requests of one principal, cluster-wide.
 	RateEnabled   bool
 	RatePerSecond int

@@ -123,6 +123,26 @@ func accessSettings() []Setting {
 			},
 		},
 		{
+			Key: "limits.programs", Env: []string{"ERLMCP_MAX_PROGRAMS"}, Kind: Int, Default: "200", Roles: session,
+			Doc:   "Most programs (servers on standard streams) that run at once in one process. Each legacy session that calls one has one of its own.",
+			at:    func(c *Config) any { return &c.Limits.Programs },
+			check: func(c *Config) (string, string) { return within(c.Limits.Programs, 1, 1<<20) },
+		},
+		{
+			Key: "limits.programs_per_principal", Env: []string{"ERLMCP_MAX_PROGRAMS_PER_PRINCIPAL"}, Kind: Int, Default: "50", Roles: session,
+			Doc:   "Most programs of one principal in one process.",
+			at:    func(c *Config) any { return &c.Limits.ProgramsPerPrincipal },
+			check: func(c *Config) (string, string) { return within(c.Limits.ProgramsPerPrincipal, 1, 1<<20) },
+		},
+		{
+			Key: "limits.program_idle", Env: []string{"ERLMCP_PROGRAM_IDLE"}, Kind: Duration, Default: "30m", Roles: session,
+			Doc: "How long a program lives that is not called and whose resources nobody subscribed to. The next call starts it again.",
+			at:  func(c *Config) any { return &c.Limits.ProgramIdle },
+			check: func(c *Config) (string, string) {
+				return durationWithin(c.Limits.ProgramIdle, time.Second, 30*24*time.Hour)
+			},
+		},
+		{
 			Key: "limits.rate.enabled", Env: []string{"RATE_LIMIT_ENABLED"}, Kind: Bool, Default: "true", Roles: gateway,
 			Doc: "Limits the rate of MCP requests of each principal, over all gateways where they share Redis. One more is answered 429 with Retry-After.",
 			at:  func(c *Config) any { return &c.Limits.RateEnabled },

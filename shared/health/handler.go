@@ -23,9 +23,21 @@ type Status struct {
 	CatalogVersion uint64 `json:"catalog_version"`
 	// Ports that really listen, by what listens there.
 	Ports map[string]int `json:"ports"`
+	// Programs that this process runs for sessions; nil where it runs none.
+	Programs *Programs `json:"programs,omitempty"`
 	// Settings that need a word, such as one that is accepted and does nothing.
 	Settings map[string]string `json:"settings,omitempty"`
 	Report
+}
+
+// Programs are servers on standard streams, as their owner sees them.
+type Programs struct {
+	// Running is how many run, Most how many may.
+	Running int `json:"running"`
+	Most    int `json:"most"`
+	// Resting are servers whose program ended soon after its start, several times in a row, so that it is not started
+	// at every call: how often that was. What the programs wrote is not for everyone who may read this.
+	Resting map[string]int `json:"resting,omitempty"`
 }
 
 // HandlerConfig is what the endpoints show.

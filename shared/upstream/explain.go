@@ -22,11 +22,15 @@ var (
 // [Peer.Call] returned.
 func Explain(server string, err error) *jsonrpc.Error {
 	var refused *StatusError
+	because := ""
+	if told, ok := errors.AsType[*ToldError](err); ok {
+		because = ": " + told.Reason
+	}
 	switch {
 	case errors.As(err, &refused):
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q answered with HTTP status %d instead of MCP; its operator should look at it", server, refused.Status)
 	case errors.Is(err, ErrNotSent), errors.Is(err, ErrSessionGone):
-		return NotSent(fmt.Sprintf("server %q can't be reached; nothing was done, try again later", server))
+		return NotSent(fmt.Sprintf("server %q can't be reached%s; nothing was done, try again later", server, because))
 	case errors.Is(err, ErrTooLarge):
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q sent an answer beyond the size limit", server)
 	case errors.Is(err, ErrRefused):
@@ -34,7 +38,7 @@ func Explain(server string, err error) *jsonrpc.Error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return Lost(fmt.Sprintf("server %q did not answer in time; whether the call was carried out is unknown", server))
 	}
-	return Lost(fmt.Sprintf("the answer of server %q was lost; whether the call was carried out is unknown", server))
+	return Lost(fmt.Sprintf("the answer of server %q was lost%s; whether the call was carried out is unknown", server, because))
 }
 
 // NotSent is the error of a call that was certainly not carried out.

@@ -119,6 +119,20 @@ func (e *StatusError) Error() string {
 // Unwrap makes errors.Is(err, ErrRefused) true.
 func (e *StatusError) Unwrap() error { return ErrRefused }
 
+// ToldError is an error with a reason that clients may be told.
+type ToldError struct {
+	// Reason follows "the server can't be reached: ", such as "its program ended (exit status 1)".
+	Reason string
+	// Err is one of the errors above, wrapped.
+	Err error
+}
+
+// Error implements error.
+func (e *ToldError) Error() string { return e.Err.Error() + ": " + e.Reason }
+
+// Unwrap makes errors.Is find Err.
+func (e *ToldError) Unwrap() error { return e.Err }
+
 // Limits that every Peer keeps.
 const (
 	// MaxMessage is the longest message that is read from a server, in bytes, unless a Peer is told otherwise.

@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
+	"time"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	"erlmcp.dev/services/session/owner"
@@ -16,10 +16,8 @@ import (
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/upstream"
-	"erlmcp.dev/shared/upstream/describe"
 	"erlmcp.dev/shared/upstream/dial"
 	"erlmcp.dev/shared/upstream/mcphttp"
-	"erlmcp.dev/shared/upstream/mcpio"
 	"erlmcp.dev/shared/upstream/pool"
 )
 
@@ -29,6 +27,11 @@ type Opener struct {
 	// Pool holds what is shared.
 	Pool     *pool.Pool
 	Programs *stdio.Runner
+	// ProgramIdle is how long a program lives that nobody calls; 30 minutes when 0.
+	ProgramIdle time.Duration
+	// Words has clients be told what a program that failed wrote last. Else only those who look after servers see it:
+	// it may tell of files, addresses and other principals' data.
+	Words bool
 }
 
 var _ owner.Opener = (*Opener)(nil)
@@ -120,52 +123,4 @@ func notOpened(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", upstream.ErrNotSent, err)
-}
-
-// program is a conversation with a program, which ends with it.
-type program struct {
-	*mcpio.Conn
-	process *stdio.Process
-}
-
-// Close implements upstream.Peer.
-func (p program) Close() error { return errors.Join(p.Conn.Close(), p.process.Close()) }
-
-func (o *Opener) stdio(ctx context.Context, s *registryv1.CatalogServer, e *registryv1.StdioEndpoint, c owner.EndClient) (owner.End, error) {
-	process, err := o.Programs.Start(c.Principal, e)
-	if err != nil {
-		return owner.End{}, notOpened(err)
-	}
-	p := program{mcpio.New(process, mcpio.Config{Listener: c.Listener}), process}
-	if !legacy(s, c) {
-		return owner.End{Peer: p, Modern: true}, nil
-	}
-	result, err := p.Initialize(ctx, version(s, c), c.Capabilities, c.Info)
-	if err != nil {
-		_ = p.Close()
-		return owner.End{}, fmt.Errorf("%w; its last words: %s", notOpened(err), process.Stderr())
-	}
-	return owner.End{Peer: p, Logging: logs(result)}, nil
-}
-
-// Describe implements owner.Opener.
-func (o *Opener) Describe(ctx context.Context, s *registryv1.Server) (*registryv1.Offer, error) {
-	e := s.GetStdio()
-	if e == nil {
-		return nil, errors.New("only programs are described here")
-	}
-	var last *stdio.Process
-	offer, err := describe.Stream(ctx, func(context.Context) (io.ReadWriteCloser, error) {
-		process, err := o.Programs.Start("", e)
-		if err == nil {
-			last = process
-		}
-		return process, err
-	}, o.Dialer.Client(s))
-	if err != nil && last != nil {
-		if words := last.Stderr(); words != "" {
-			err = fmt.Errorf("%w; its last words: %s", err, words)
-		}
-	}
-	return offer, err
 }

@@ -378,14 +378,18 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 		Listener:     standingListener{s, name},
 		Conversation: before,
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		if before != nil {
 			s.mu.Lock()
 			s.before[name] = before // the server may be back later
 			s.mu.Unlock()
 		}
 		return End{}, err
+	}
+	if server.GetServer().GetStdio() != nil {
+		s.programStarted(ctx, server)
+	}
+	switch {
 	case end.Modern:
 		return end, nil
 	case end.Conversation != nil && before != nil && end.Conversation.ID == before.ID:

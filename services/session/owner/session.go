@@ -42,6 +42,7 @@ type session struct {
 	before   map[string]*Conversation // that the owner before had, by server, until they are taken up
 	level    string                   // the client's log level; empty: never set
 	subs     map[string]*resource     // subscribed resources by URI
+	starts   map[string]int           // of programs, by server
 	streamNo uint64
 	changed  catalog.Changes // the client was not told of yet
 	telling  bool            // it is being told
@@ -108,6 +109,7 @@ const (
 // restore takes up what the owner before wrote.
 func (s *session) restore() {
 	s.level = string(s.record.State[stateLevel])
+	s.starts = programStarts(s.record)
 	var subs map[string]string
 	if json.Unmarshal(s.record.State[stateSubs], &subs) == nil {
 		for uri, server := range subs {

@@ -1,68 +1,132 @@
 // Package stdio runs programs that speak MCP on their standard streams. It must not know the protocol: a
 // [Process] is a stream of bytes, with the last lines of what the program wrote to its standard error.
+//
+// No program outlives the process that started it, however that ends: see [Watch]. Start at [Runner].
 package stdio
 
 import (
-	"context"
+	"crypto/rand"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"strings"
+	"log/slog"
+	"strconv"
 	"sync"
-	"syscall"
-	"time"
+	"sync/atomic"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 )
 
-// Runner starts programs and bounds how many run. The zero Runner has the default limits.
+// Runner starts programs and bounds how many run. The zero Runner has the default limits and no watchdog.
 type Runner struct {
 	// MaxPrograms is how many programs run at once; 200 when 0.
 	MaxPrograms int
 	// MaxPerPrincipal is how many of them run for one principal; 50 when 0.
 	MaxPerPrincipal int
+	// Watchdog is the command, before one more argument, of a process that calls Watch. It runs from the first program
+	// on until Close. Without it programs may outlive this process if that is killed.
+	Watchdog []string
+	// Log hears of programs that end soon after their start; none when nil.
+	Log *slog.Logger
+
+	breaker breaker
 
 	mu      sync.Mutex
 	total   int
 	running map[string]int // by principal
+	watch   *watchdog
+	number  atomic.Uint64
 }
 
 // ErrFull: a limit on programs is reached.
-var ErrFull = errors.New("too many programs are running; end some sessions or raise the limit")
+var ErrFull = errors.New("too many programs are running; end some sessions or raise limits.programs")
 
-// inherited are the variables that a program gets of ours; secrets stay here.
-var inherited = []string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+// Program is what to run, and for whom.
+type Program struct {
+	// Server names the server that the program is.
+	Server string
+	// Principal is whom it runs for; empty for erlmcp itself.
+	Principal string
+	Endpoint  *registryv1.StdioEndpoint
+}
 
-// Start runs a program for a principal. The error says what to do; it is ErrFull or that of the start.
-func (r *Runner) Start(principal string, e *registryv1.StdioEndpoint) (*Process, error) {
-	if err := r.take(principal); err != nil {
+// Start runs a program. The error says what to do; it is ErrFull, a *RestError or that of the start. The caller must
+// Close the Process, also after it ended.
+func (r *Runner) Start(program Program) (*Process, error) {
+	of := runs{program.Principal, program.Server}
+	if err := r.take(program.Principal); err != nil {
 		return nil, err
 	}
-	p, err := start(e)
+	trial, err := r.breaker.admit(of, program.Endpoint)
 	if err != nil {
-		r.give(principal)
+		r.give(program.Principal)
 		return nil, err
 	}
-	p.watched.Go(func() {
+	p, err := r.start(program.Endpoint)
+	if err != nil {
+		r.give(program.Principal)
+		if trial {
+			r.breaker.tried(of)
+		}
+		return nil, err
+	}
+	if trial {
+		p.onWell = func() { r.breaker.tried(of) }
+	}
+	p.running.Go(func() {
 		<-p.exited
-		r.give(principal)
+		r.watch.remove(p.command.Process.Pid)
+		r.give(program.Principal)
+		switch {
+		case p.early():
+			if r.Log != nil {
+				r.Log.Warn("a program ended soon after its start", "server", program.Server, "principal", program.Principal, "how", p.Ended(), "stderr", p.Stderr())
+			}
+			r.breaker.died(of, program.Endpoint, p.started, p.Stderr())
+		case p.isWell():
+			r.breaker.lived(of)
+		case trial:
+			r.breaker.tried(of)
+		}
 	})
 	return p, nil
 }
 
-func (r *Runner) take(principal string) error {
-	most, each := r.MaxPrograms, r.MaxPerPrincipal
-	if most == 0 {
-		most = 200
+func (r *Runner) start(e *registryv1.StdioEndpoint) (*Process, error) {
+	watch, err := r.watching()
+	if err != nil {
+		return nil, err
 	}
-	if each == 0 {
-		each = 50
+	p, err := start(e, watch.mark+strconv.FormatUint(r.number.Add(1), 10))
+	if err == nil {
+		watch.add(p.command.Process.Pid)
 	}
+	return p, err
+}
+
+// watching returns the watchdog, which runs.
+func (r *Runner) watching() (*watchdog, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.total >= most || r.running[principal] >= each {
+	if r.watch == nil {
+		r.watch = &watchdog{command: r.Watchdog, mark: markName + rand.Text() + "-", groups: map[int]bool{}}
+	}
+	return r.watch, r.watch.run()
+}
+
+// Close ends the watchdog. No program may run any more.
+func (r *Runner) Close() error {
+	r.mu.Lock()
+	watch := r.watch
+	r.mu.Unlock()
+	if watch != nil {
+		watch.close()
+	}
+	return nil
+}
+
+func (r *Runner) take(principal string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.total >= r.most() || r.running[principal] >= orDefault(r.MaxPerPrincipal, 50) {
 		return ErrFull
 	}
 	if r.running == nil {
@@ -71,6 +135,15 @@ func (r *Runner) take(principal string) error {
 	r.total++
 	r.running[principal]++
 	return nil
+}
+
+func (r *Runner) most() int { return orDefault(r.MaxPrograms, 200) }
+
+func orDefault(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
 }
 
 func (r *Runner) give(principal string) {
@@ -82,144 +155,23 @@ func (r *Runner) give(principal string) {
 	}
 }
 
+// Status is what a Runner does now.
+type Status struct {
+	// Running is how many programs run, Most how many may.
+	Running, Most int
+	// Resting tells of servers whose program ends soon after its start, so that it is not started at every call: how
+	// often in a row that was.
+	Resting map[string]int
+}
+
+// Status is what the Runner does now.
+func (r *Runner) Status() Status {
+	return Status{Running: r.Running(), Most: r.most(), Resting: r.breaker.resting()}
+}
+
 // Running is how many programs run now.
 func (r *Runner) Running() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.total
-}
-
-// Process is a running program: reading gives its standard output, writing fills its standard input.
-type Process struct {
-	io.Reader
-	io.Writer
-
-	command *exec.Cmd
-	stdin   io.Closer
-	stdout  io.Closer
-	stderr  *tail
-	exited  chan struct{} // closed once it is gone
-	watched sync.WaitGroup
-	once    sync.Once
-}
-
-func start(e *registryv1.StdioEndpoint) (*Process, error) {
-	if len(e.GetCommand()) == 0 {
-		return nil, errors.New("the server's command is empty")
-	}
-	c := exec.Command(e.GetCommand()[0], e.GetCommand()[1:]...)
-	c.Dir = e.GetDir()
-	c.Env = environment(e.GetEnv())
-	c.SysProcAttr = ownGroup()
-	stdin, err := c.StdinPipe()
-	if err != nil {
-		return nil, fmt.Errorf("making the program's standard input: %w", err)
-	}
-	// Wait must not close the output before it was read to its end, so the pipe is ours and not exec's.
-	stdout, output, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("making the program's standard output: %w", err)
-	}
-	c.Stdout = output
-	p := &Process{Reader: stdout, Writer: stdin, command: c, stdin: stdin, stdout: stdout, stderr: &tail{}, exited: make(chan struct{})}
-	c.Stderr = p.stderr
-	c.WaitDelay = time.Second // a grandchild may keep standard error open
-	err = c.Start()
-	_ = output.Close()
-	if err != nil {
-		_ = stdout.Close()
-		return nil, fmt.Errorf("starting %q: %w; check that it is installed and in PATH", e.GetCommand()[0], err)
-	}
-	p.watched.Go(func() {
-		_ = c.Wait() // how it ended is in ProcessState
-		killGroup(c.Process.Pid, syscall.SIGKILL)
-		close(p.exited)
-	})
-	return p, nil
-}
-
-func environment(own map[string]string) []string {
-	var env []string
-	for _, key := range inherited {
-		if value, ok := os.LookupEnv(key); ok && own[key] == "" {
-			env = append(env, key+"="+value)
-		}
-	}
-	for key, value := range own {
-		env = append(env, key+"="+value)
-	}
-	return env
-}
-
-// Exited is closed once the program is gone.
-func (p *Process) Exited() <-chan struct{} { return p.exited }
-
-// Stderr returns the last lines that the program wrote to its standard error.
-func (p *Process) Stderr() string { return p.stderr.String() }
-
-// How long a program has to end by itself once its input is closed, and once it was told to end.
-const (
-	inputGrace = 2 * time.Second
-	termGrace  = 2 * time.Second
-)
-
-// Close ends the program and everything that it started: its input is closed, then it is told to end, then it
-// is killed. It returns once the program is gone.
-func (p *Process) Close() error {
-	p.once.Do(func() {
-		_ = p.stdin.Close()
-		if !p.gone(inputGrace) {
-			killGroup(p.command.Process.Pid, syscall.SIGTERM)
-			if !p.gone(termGrace) {
-				killGroup(p.command.Process.Pid, syscall.SIGKILL)
-			}
-		}
-		p.watched.Wait()
-		_ = p.stdout.Close()
-	})
-	return nil
-}
-
-func (p *Process) gone(within time.Duration) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	select {
-	case <-p.exited:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu  sync.Mutex
-	end []byte
-}
-
-// maxTail is how many bytes of standard error are kept, maxLines how many lines are told.
-const (
-	maxTail  = 8 << 10
-	maxLines = 10
-)
-
-// Write implements io.Writer.
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.end = append(t.end, b...)
-	if over := len(t.end) - maxTail; over > 0 {
-		t.end = append(t.end[:0], t.end[over:]...)
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(string(t.end)), "\n")
-	if len(lines) > maxLines {
-		lines = lines[len(lines)-maxLines:]
-	}
-	return strings.Join(lines, "\n")
 }

@@ -18,15 +18,13 @@ import (
 	"erlmcp.dev/services/session/stdio"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 func sh(script string) *registryv1.StdioEndpoint {
 	return &registryv1.StdioEndpoint{Command: []string{"sh", "-c", script}}
 }
 
 func TestAProgramIsAStreamOfBytes(t *testing.T) {
 	var r stdio.Runner
-	p, err := r.Start("alice", sh(`read line; echo "got $line"`))
+	p, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: sh(`read line; echo "got $line"`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +43,7 @@ func TestAProgramGetsItsVariablesAndNoSecretsOfOurs(t *testing.T) {
 	e := sh(`env`)
 	e.Env = map[string]string{"TOKEN": "its own"}
 	var r stdio.Runner
-	p, err := r.Start("alice", e)
+	p, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: e})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +56,7 @@ func TestAProgramGetsItsVariablesAndNoSecretsOfOurs(t *testing.T) {
 
 func TestCloseEndsWhatTheProgramStarted(t *testing.T) {
 	var r stdio.Runner
-	p, err := r.Start("alice", sh(`trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000`))
+	p, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: sh(`trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +93,7 @@ func running(pid int) bool {
 
 func TestTheLastLinesOfStandardErrorAreKept(t *testing.T) {
 	var r stdio.Runner
-	p, err := r.Start("alice", sh(`i=0; while [ $i -lt 100 ]; do echo "line $i" >&2; i=$((i+1)); done`))
+	p, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: sh(`i=0; while [ $i -lt 100 ]; do echo "line $i" >&2; i=$((i+1)); done`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,22 +106,22 @@ func TestTheLastLinesOfStandardErrorAreKept(t *testing.T) {
 
 func TestLimitsHoldForEachPrincipalAndInAll(t *testing.T) {
 	r := stdio.Runner{MaxPrograms: 2, MaxPerPrincipal: 1}
-	a, err := r.Start("alice", sh("cat"))
+	a, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: sh("cat")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Start("alice", sh("cat")); !errors.Is(err, stdio.ErrFull) {
+	if _, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: sh("cat")}); !errors.Is(err, stdio.ErrFull) {
 		t.Errorf("a second program of one principal: %v", err)
 	}
-	b, err := r.Start("bob", sh("cat"))
+	b, err := r.Start(stdio.Program{Server: "s", Principal: "bob", Endpoint: sh("cat")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Start("carol", sh("cat")); !errors.Is(err, stdio.ErrFull) {
+	if _, err := r.Start(stdio.Program{Server: "s", Principal: "carol", Endpoint: sh("cat")}); !errors.Is(err, stdio.ErrFull) {
 		t.Errorf("a third program: %v", err)
 	}
 	a.Close()
-	c, err := r.Start("alice", sh("cat"))
+	c, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: sh("cat")})
 	if err != nil {
 		t.Errorf("after one ended: %v", err)
 	}
@@ -133,8 +131,60 @@ func TestLimitsHoldForEachPrincipalAndInAll(t *testing.T) {
 
 func TestAProgramThatIsNotThereSaysSo(t *testing.T) {
 	var r stdio.Runner
-	_, err := r.Start("alice", &registryv1.StdioEndpoint{Command: []string{"no-such-program-here"}})
+	_, err := r.Start(stdio.Program{Server: "s", Principal: "alice", Endpoint: &registryv1.StdioEndpoint{Command: []string{"no-such-program-here"}}})
 	if err == nil || !strings.Contains(err.Error(), "no-such-program-here") || r.Running() != 0 {
 		t.Errorf("got %v, %d running", err, r.Running())
+	}
+}
+
+// Watchdogs are this test's own program.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "watchdog" {
+		if err := stdio.Watch(os.Stdin, os.Args[2]); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// What a program started dies with it, though it left the process group.
+func TestAProgramsEndEndsWhoLeftItsGroup(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := stdio.Runner{Watchdog: []string{self, "watchdog"}}
+	defer r.Close()
+	p, err := r.Start(stdio.Program{Server: "s", Endpoint: sh(`setsid sh -c 'echo $$; exec sleep 1000' & read line; exit 0`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	line, err := bufio.NewReader(p).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(p, "end\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Exited()
+	deadline := time.Now().Add(5 * time.Second)
+	for running(left) {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d outlived its program", left)
+		}
+	}
+}
+
+func TestAWatchdogIsForPrograms(t *testing.T) {
+	for _, mark := range []string{"", "HOME=/", "ERLMCP_PROGRAM="} {
+		if err := stdio.Watch(strings.NewReader(""), mark); err == nil {
+			t.Errorf("it would end all processes with %q", mark)
+		}
 	}
 }

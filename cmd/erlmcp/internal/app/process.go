@@ -19,6 +19,7 @@ import (
 
 	"erlmcp.dev/cmd/erlmcp/internal/build"
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/services/session/stdio"
 	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/config"
@@ -70,6 +71,7 @@ type process struct {
 	parts      []part
 	closers    []func() error
 
+	programs *stdio.Runner // nil without the role session
 	sessions func() int
 	// sessionBytes is about how much memory they take.
 	sessionBytes func() int

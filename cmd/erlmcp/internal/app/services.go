@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -204,7 +206,11 @@ func (p *process) wireSession(context.Context) error {
 	node := store.Node{Name: p.cfg.Node, Address: p.address}
 	shared := pool.New(pool.Config{Open: p.dialer.Shared})
 	p.closers = append(p.closers, shared.Close)
-	opener := &ends.Opener{Dialer: p.dialer, Pool: shared, Programs: &stdio.Runner{}}
+	p.programs = &stdio.Runner{
+		MaxPrograms: p.cfg.Limits.Programs, MaxPerPrincipal: p.cfg.Limits.ProgramsPerPrincipal, Watchdog: watchdogCommand(), Log: p.log,
+	}
+	p.onClose(p.programs)
+	opener := &ends.Opener{Dialer: p.dialer, Pool: shared, Programs: p.programs, ProgramIdle: p.cfg.Limits.ProgramIdle, Words: p.cfg.Env == config.Dev}
 	sessions := owner.New(owner.Config{
 		Node: node, Store: held, Shared: p.cfg.Redis.Set, Catalog: p.follower, Ready: p.follower.Ready, Opener: opener, ListChanged: p.refresher(),
 		Drain: p.cfg.Drain / 2, IdleTime: p.cfg.Limits.SessionIdle, InputWait: p.cfg.Limits.InputWait, MaxSessions: p.cfg.Limits.Sessions, Log: p.log,
@@ -216,6 +222,31 @@ func (p *process) wireSession(context.Context) error {
 	p.serve(session.New(session.Config{Owner: sessions, Store: held, Opener: opener, Node: node}))
 	p.add("session owner", sessions.Run)
 	return nil
+}
+
+// watchdogCommand is this very program, as the watchdog of its programs.
+func watchdogCommand() []string {
+	const same = "/proc/self/exe" // also when the file was replaced meanwhile
+	if _, err := os.Stat(same); err == nil {
+		return []string{same, "watchdog"}
+	}
+	path, err := os.Executable()
+	if err != nil {
+		path = os.Args[0]
+	}
+	return []string{path, "watchdog"}
+}
+
+// WatchPrograms is what the watchdog's process does.
+func WatchPrograms(in io.Reader, mark string) error { return stdio.Watch(in, mark) }
+
+// programStatus is what /status says of programs.
+func (p *process) programStatus() *health.Programs {
+	if p.programs == nil {
+		return nil
+	}
+	s := p.programs.Status()
+	return &health.Programs{Running: s.Running, Most: s.Most, Resting: s.Resting}
 }
 
 // refresher tells the registry that a program said that its lists changed; often said is told once.

@@ -98,7 +98,7 @@ func (c *cluster) ListSessions(_ context.Context, req *sessionv1.ListSessionsReq
 }
 
 func (c *cluster) GetSession(_ context.Context, req *sessionv1.GetSessionRequest) (*sessionv1.GetSessionResponse, error) {
-	return &sessionv1.GetSessionResponse{Session: &sessionv1.Session{SessionId: req.GetSessionId(), Owner: "n@h", Upstreams: []string{"a", "b"}}}, nil
+	return &sessionv1.GetSessionResponse{Session: &sessionv1.Session{SessionId: req.GetSessionId(), Owner: "n@h", Upstreams: []string{"a", "b"}, Restarts: map[string]uint32{"b": 1, "a": 2}}}, nil
 }
 
 func (c *cluster) CloseSession(context.Context, *sessionv1.CloseSessionRequest) (*sessionv1.CloseSessionResponse, error) {
@@ -179,7 +179,7 @@ func TestAdminCommandsShowWhatTheClusterAnswers(t *testing.T) {
 		{`tools call echo {"text":"hi"}`, "hi\n"},
 		{"tools call echo -", "from stdin\n"},
 		{"nodes", "NAME  ROLES            VERSION  ADDRESS  STARTED  SEEN\nn@h   gateway,session  3.0.0    h:9101   -        -\n"},
-		{"sessions show x", "ID         x\nprincipal  -\nclient     -\nversion    -\nview       -\nowner      n@h\ncreated    -\nused       -\nupstreams  a b\n"},
+		{"sessions show x", "ID         x\nprincipal  -\nclient     -\nversion    -\nview       -\nowner      n@h\ncreated    -\nused       -\nupstreams  a b\nrestarts   a (2) b (1)\n"},
 		{"sessions close x", "session x closed\n"},
 	} {
 		r := erlmcp(strings.Fields(test.args)...)

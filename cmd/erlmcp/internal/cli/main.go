@@ -24,6 +24,8 @@ type System struct {
 	Backup func(ctx context.Context, cfg config.Config, to string) error
 	// RunStdio runs all roles without ports, for one client on two streams.
 	RunStdio func(ctx context.Context, cfg config.Config, in io.Reader, out io.Writer) error
+	// WatchPrograms waits for the end of the process that writes to in, and then ends its programs, which mark names.
+	WatchPrograms func(in io.Reader, mark string) error
 
 	Args    []string
 	Environ []string
@@ -107,7 +109,7 @@ func newRoot(s *System) *cobra.Command {
 	add("look", adminCommands(s)...)
 	add("look", consoleCommand(s))
 	add("config", configCommand(s), importCommand(s), migrateCommand(s), backupCommand(s))
-	root.AddCommand(versionCommand())
+	root.AddCommand(versionCommand(), watchdogCommand(s))
 	return root
 }
 

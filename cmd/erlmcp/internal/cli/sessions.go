@@ -2,6 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -83,10 +86,20 @@ func sessionsShowCommand(s *System) *cobra.Command {
 				{"created", at(x.GetCreatedAt())},
 				{"used", at(x.GetUsedAt())},
 				{"upstreams", strings.Join(x.GetUpstreams(), " ")},
+				{"restarts", restarts(x)},
 			})
 		})
 	}
 	return c
+}
+
+// restarts are the servers whose program was started again for a session, and how often.
+func restarts(x *sessionv1.Session) string {
+	var all []string
+	for _, server := range slices.Sorted(maps.Keys(x.GetRestarts())) {
+		all = append(all, fmt.Sprintf("%s (%d)", server, x.GetRestarts()[server]))
+	}
+	return strings.Join(all, " ")
 }
 
 func sessionsCloseCommand(s *System) *cobra.Command {

@@ -1099,7 +1099,10 @@ type Session struct {
 	// Client's name and version.
 	Client string `protobuf:"bytes,9,opt,name=client,proto3" json:"client,omitempty"`
 	// Upstream ends it holds open, by server; only the owner knows.
-	Upstreams     []string `protobuf:"bytes,10,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	Upstreams []string `protobuf:"bytes,10,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	// How often programs were started again for the session, by server: what they had kept in memory is lost. Only
+	// GetSession tells.
+	Restarts      map[string]uint32 `protobuf:"bytes,11,rep,name=restarts,proto3" json:"restarts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1200,6 +1203,13 @@ func (x *Session) GetClient() string {
 func (x *Session) GetUpstreams() []string {
 	if x != nil {
 		return x.Upstreams
+	}
+	return nil
+}
+
+func (x *Session) GetRestarts() map[string]uint32 {
+	if x != nil {
+		return x.Restarts
 	}
 	return nil
 }
@@ -2120,7 +2130,7 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
 	"\funless_heard\x18\x02 \x01(\bR\vunlessHeard\"\x16\n" +
-	"\x14CloseSessionResponse\"\xd7\x02\n" +
+	"\x14CloseSessionResponse\"\xda\x03\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1c\n" +
@@ -2134,7 +2144,11 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\aused_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06usedAt\x12\x16\n" +
 	"\x06client\x18\t \x01(\tR\x06client\x12\x1c\n" +
 	"\tupstreams\x18\n" +
-	" \x03(\tR\tupstreams\"<\n" +
+	" \x03(\tR\tupstreams\x12D\n" +
+	"\brestarts\x18\v \x03(\v2(.erlmcp.session.v1.Session.RestartsEntryR\brestarts\x1a;\n" +
+	"\rRestartsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"<\n" +
 	"\x11GetSessionRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"J\n" +
@@ -2219,7 +2233,7 @@ func file_erlmcp_session_v1_session_proto_rawDescGZIP() []byte {
 	return file_erlmcp_session_v1_session_proto_rawDescData
 }
 
-var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*Principal)(nil),                 // 0: erlmcp.session.v1.Principal
 	(*SessionFacts)(nil),              // 1: erlmcp.session.v1.SessionFacts
@@ -2257,9 +2271,10 @@ var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*WatchTaskResponse)(nil),         // 33: erlmcp.session.v1.WatchTaskResponse
 	(*DescribeServerRequest)(nil),     // 34: erlmcp.session.v1.DescribeServerRequest
 	(*DescribeServerResponse)(nil),    // 35: erlmcp.session.v1.DescribeServerResponse
-	(*timestamppb.Timestamp)(nil),     // 36: google.protobuf.Timestamp
-	(*v1.Server)(nil),                 // 37: erlmcp.registry.v1.Server
-	(*v1.Offer)(nil),                  // 38: erlmcp.registry.v1.Offer
+	nil,                               // 36: erlmcp.session.v1.Session.RestartsEntry
+	(*timestamppb.Timestamp)(nil),     // 37: google.protobuf.Timestamp
+	(*v1.Server)(nil),                 // 38: erlmcp.registry.v1.Server
+	(*v1.Offer)(nil),                  // 39: erlmcp.registry.v1.Offer
 }
 var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	0,  // 0: erlmcp.session.v1.SessionFacts.principal:type_name -> erlmcp.session.v1.Principal
@@ -2269,54 +2284,55 @@ var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	1,  // 4: erlmcp.session.v1.LocateSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
 	10, // 5: erlmcp.session.v1.SendResponse.event:type_name -> erlmcp.session.v1.Event
 	10, // 6: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
-	36, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	36, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
-	19, // 9: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
-	19, // 10: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
-	0,  // 11: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 12: erlmcp.session.v1.GetTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 13: erlmcp.session.v1.UpdateTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 14: erlmcp.session.v1.CancelTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 15: erlmcp.session.v1.WatchTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	37, // 16: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
-	38, // 17: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
-	2,  // 18: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
-	4,  // 19: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
-	6,  // 20: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
-	8,  // 21: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
-	11, // 22: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
-	13, // 23: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
-	15, // 24: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
-	17, // 25: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
-	20, // 26: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
-	22, // 27: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
-	24, // 28: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
-	34, // 29: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
-	26, // 30: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
-	28, // 31: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
-	30, // 32: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
-	32, // 33: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
-	3,  // 34: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
-	5,  // 35: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
-	7,  // 36: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
-	9,  // 37: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
-	12, // 38: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
-	14, // 39: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
-	16, // 40: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
-	18, // 41: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
-	21, // 42: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
-	23, // 43: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
-	25, // 44: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
-	35, // 45: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
-	27, // 46: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
-	29, // 47: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
-	31, // 48: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
-	33, // 49: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
-	34, // [34:50] is the sub-list for method output_type
-	18, // [18:34] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	37, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	37, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
+	36, // 9: erlmcp.session.v1.Session.restarts:type_name -> erlmcp.session.v1.Session.RestartsEntry
+	19, // 10: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
+	19, // 11: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
+	0,  // 12: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 13: erlmcp.session.v1.GetTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 14: erlmcp.session.v1.UpdateTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 15: erlmcp.session.v1.CancelTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 16: erlmcp.session.v1.WatchTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	38, // 17: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
+	39, // 18: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
+	2,  // 19: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
+	4,  // 20: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
+	6,  // 21: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
+	8,  // 22: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
+	11, // 23: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
+	13, // 24: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
+	15, // 25: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
+	17, // 26: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
+	20, // 27: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
+	22, // 28: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
+	24, // 29: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
+	34, // 30: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
+	26, // 31: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
+	28, // 32: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
+	30, // 33: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
+	32, // 34: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
+	3,  // 35: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
+	5,  // 36: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
+	7,  // 37: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
+	9,  // 38: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
+	12, // 39: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
+	14, // 40: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
+	16, // 41: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
+	18, // 42: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
+	21, // 43: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
+	23, // 44: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
+	25, // 45: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
+	35, // 46: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
+	27, // 47: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
+	29, // 48: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
+	31, // 49: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
+	33, // 50: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
+	35, // [35:51] is the sub-list for method output_type
+	19, // [19:35] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_session_v1_session_proto_init() }
@@ -2330,7 +2346,7 @@ func file_erlmcp_session_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_session_v1_session_proto_rawDesc), len(file_erlmcp_session_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
