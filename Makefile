@@ -124,6 +124,10 @@ benchmark: microbench ## The Go benchmarks
 vandals: ## Let 10,000 clients misbehave, and see that nothing stays behind
 	ERLMCP_VANDALS=10000 go test -count=1 -v -run TestVandals ./test/transports
 
+.PHONY: abandon
+abandon: ## Open 100,000 sessions and leave them, and see that nothing stays behind
+	ERLMCP_ABANDON=100000 go test -count=1 -v -timeout 30m -run TestAbandonedSessions ./test/system
+
 .PHONY: compatibility
 compatibility: ## Write docs/compatibility.md from a run of every cell
 	ERLMCP_UPDATE=1 go test -count=1 -run TestEveryCell ./test/transports

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"hash/fnv"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,6 +78,9 @@ func (o *Owners) Open(ctx context.Context, req *sessionv1.OpenSessionRequest) (*
 func (o *Owners) Facts(ctx context.Context, sessionID string) (*sessionv1.SessionFacts, error) {
 	o.mu.Lock()
 	facts := o.known[sessionID]
+	if w := o.watches[facts.GetAddress()]; w != nil {
+		w.used[sessionID] = struct{}{}
+	}
 	o.mu.Unlock()
 	if facts != nil {
 		return facts, nil
@@ -225,6 +230,8 @@ type watch struct {
 	cancel context.CancelFunc
 	live   bool   // its stream is open; under Owners.mu
 	mark   uint64 // the owner's newest mark; under Owners.mu
+	// used are the owner's sessions that clients used since it was last told. Under Owners.mu.
+	used map[string]struct{}
 	// silent ends, by hush, when nothing was heard for Silence; both are new once something is. Under Owners.mu.
 	silent context.Context
 	hush   context.CancelFunc
@@ -268,7 +275,7 @@ func (o *Owners) watching(address string) *watch {
 		return w
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watch{cancel: cancel}
+	w := &watch{cancel: cancel, used: map[string]struct{}{}}
 	w.silent, w.hush = context.WithCancel(context.Background())
 	o.watches[address] = w
 	o.running.Go(func() { o.follow(ctx, address, w) })
@@ -338,10 +345,22 @@ func (o *Owners) stream(ctx context.Context, address string, w *watch) (heard bo
 		if event.GetSessionId() != "" {
 			delete(o.known, event.GetSessionId())
 		}
+		used := w.used
+		if len(used) > 0 {
+			w.used = map[string]struct{}{}
+			o.running.Go(func() { tellUsed(ctx, client, used) })
+		}
 		o.mu.Unlock()
 	}
 	if !errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		o.config.Log.Info("an owner's watch broke", "owner", address, "error", err)
 	}
 	return heard
+}
+
+// tellUsed tells an owner which sessions are in use; much of what clients ask never reaches it. It is told again soon.
+func tellUsed(ctx context.Context, owner sessionv1.SessionServiceClient, used map[string]struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, _ = owner.UseSessions(ctx, &sessionv1.UseSessionsRequest{SessionIds: slices.Collect(maps.Keys(used))})
 }

@@ -172,6 +172,20 @@ func (s *Service) CloseSession(ctx context.Context, req *sessionv1.CloseSessionR
 	return &sessionv1.CloseSessionResponse{}, nil
 }
 
+// UseSessions implements sessionv1.SessionServiceServer.
+func (s *Service) UseSessions(_ context.Context, req *sessionv1.UseSessionsRequest) (*sessionv1.UseSessionsResponse, error) {
+	s.owner.Used(req.GetSessionIds())
+	return &sessionv1.UseSessionsResponse{}, nil
+}
+
+// DrainSession implements sessionv1.SessionServiceServer.
+func (s *Service) DrainSession(ctx context.Context, req *sessionv1.DrainSessionRequest) (*sessionv1.DrainSessionResponse, error) {
+	if err := s.owner.Drain(ctx, req.GetSessionId()); err != nil {
+		return nil, s.status(err)
+	}
+	return &sessionv1.DrainSessionResponse{}, nil
+}
+
 // GetSession implements sessionv1.SessionServiceServer.
 func (s *Service) GetSession(ctx context.Context, req *sessionv1.GetSessionRequest) (*sessionv1.GetSessionResponse, error) {
 	held, err := s.store.Get(ctx, req.GetSessionId())
@@ -182,6 +196,9 @@ func (s *Service) GetSession(ctx context.Context, req *sessionv1.GetSessionReque
 	session := sessionMessage(held)
 	session.Upstreams = s.owner.Upstreams(held.ID)
 	session.Restarts = owner.Restarts(held.Record)
+	if held.Owner.Holds() {
+		session.Address = held.Owner.Address
+	}
 	return &sessionv1.GetSessionResponse{Session: session}, nil
 }
 

@@ -201,6 +201,8 @@ type Limits struct {
 	Sessions, SessionsPerPrincipal int
 	// SessionIdle is how long a session lives without use.
 	SessionIdle time.Duration
+	// SessionAge is how long a session lives at most; 0 for ever.
+	SessionAge time.Duration
 	// Programs that run at once in one process, and those of one principal among them.
 	Programs, ProgramsPerPrincipal int
 	// ProgramIdle is how long a program lives that nobody calls.

@@ -49,7 +49,7 @@ func TestNothingSetGivesAnOpenDevelopmentNode(t *testing.T) {
 	}
 	limits := config.Limits{
 		MaxBody: 16 << 20, Connections: 65536, ConnectionsPerPrincipal: 10000, InputWait: 10 * time.Minute, Sessions: 50000, SessionsPerPrincipal: 10000,
-		SessionIdle: time.Hour, Programs: 200, ProgramsPerPrincipal: 50, ProgramIdle: 30 * time.Minute, KeepAlive: 15 * time.Second, RateEnabled: true, RatePerSecond: 1000,
+		SessionIdle: time.Hour, SessionAge: 168 * time.Hour, Programs: 200, ProgramsPerPrincipal: 50, ProgramIdle: 30 * time.Minute, KeepAlive: 15 * time.Second, RateEnabled: true, RatePerSecond: 1000,
 	}
 	if diff := cmp.Diff(limits, c.Limits); diff != "" {
 		t.Error(diff)

@@ -123,6 +123,17 @@ func accessSettings() []Setting {
 			},
 		},
 		{
+			Key: "limits.session_age", Env: []string{"ERLMCP_SESSION_AGE"}, Kind: Duration, Default: "168h", Roles: session,
+			Doc: "How long a session lives at most, used or not; 0 for ever. Its client is told that there is no such session, and opens another.",
+			at:  func(c *Config) any { return &c.Limits.SessionAge },
+			check: func(c *Config) (string, string) {
+				if c.Limits.SessionAge == 0 {
+					return "", ""
+				}
+				return durationWithin(c.Limits.SessionAge, time.Second, 10*365*24*time.Hour)
+			},
+		},
+		{
 			Key: "limits.programs", Env: []string{"ERLMCP_MAX_PROGRAMS"}, Kind: Int, Default: "200", Roles: session,
 			Doc:   "Most programs (servers on standard streams) that run at once in one process. Each legacy session that calls one has one of its own.",
 			at:    func(c *Config) any { return &c.Limits.Programs },

@@ -48,7 +48,11 @@ func (o *Owner) Run(ctx context.Context) error {
 // look looks after the sessions until ctx ends. It is apart from the beat, which must not wait for servers whose
 // conversations end slowly.
 func (o *Owner) look(ctx context.Context) {
-	tick := time.NewTicker(min(o.config.IdleTime/4, 10*time.Second))
+	every := min(o.config.IdleTime/4, 10*time.Second)
+	if o.config.MaxAge > 0 {
+		every = min(every, o.config.MaxAge/4)
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -81,15 +85,15 @@ func (o *Owner) beat(ctx context.Context, lease store.Lease) store.Lease {
 	return lease
 }
 
-// lookAfter ends sessions that were not used for long, and keeps the used ones in the store.
+// lookAfter ends sessions that were not used for long or are too old, and keeps the used ones in the store.
 func (o *Owner) lookAfter(ctx context.Context) {
 	now := time.Now()
 	var used []*session
 	for _, s := range o.all() {
 		idle := s.idle(now)
-		if idle > o.config.IdleTime {
+		if idle > o.config.IdleTime || o.config.MaxAge > 0 && s.outlived(now, o.config.MaxAge) {
 			if err := o.Close(ctx, s.record.ID, false); err != nil {
-				o.log.Warn("closing an idle session failed", "session", s.record.ID, "error", err)
+				o.log.Warn("closing a session that is idle or too old failed", "session", s.record.ID, "error", err)
 			}
 			continue
 		}

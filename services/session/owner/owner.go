@@ -29,6 +29,7 @@ type Owner struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	opening  map[string]chan struct{} // being adopted here
+	away     map[string]time.Time     // sessions that were drained, until when others may adopt them first
 	stopped  bool
 	closing  sync.WaitGroup // sessions that moved away
 	telling  chan struct{}  // holds a place for each session that is being told what changed
@@ -66,6 +67,9 @@ type Config struct {
 	IdleTime time.Duration
 	// InputWait is how long a call waits for its modern client's input before it is cancelled; 10 minutes when 0.
 	InputWait time.Duration
+	// MaxAge is how long a session lives at most, used or not; for ever when 0. Calls under way then have the time that
+	// calls have by default.
+	MaxAge time.Duration
 	// MaxSessions is how many sessions this process holds; 50,000 when 0.
 	MaxSessions int
 	// PromoteAfter is how long a call takes at least that becomes a task, where its server's declaration says nothing;
@@ -174,6 +178,7 @@ func (o *Owner) Open(ctx context.Context, record store.Record) (Facts, error) {
 	if err != nil {
 		return Facts{}, fmt.Errorf("storing a new session: %w: %w", ErrStore, err)
 	}
+	record.CreatedAt = time.Now()
 	s := newSession(o, record, 1)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -205,9 +210,21 @@ func (o *Owner) Locate(ctx context.Context, id, unreachable string) (Facts, erro
 	if err != nil {
 		return Facts{}, err
 	}
+	s.touch()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.facts(s), nil
+}
+
+// Used says that sessions are used for what needs no owner. Those that are not this process's are passed over.
+func (o *Owner) Used(ids []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		if s := o.sessions[id]; s != nil {
+			s.touch()
+		}
+	}
 }
 
 // probeTime bounds the look at an owner that is said to be unreachable.
@@ -296,6 +313,9 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 	}
 	if held.Owner.Holds() && held.Owner.Node != o.config.Node.Name {
 		return nil, movedTo(held)
+	}
+	if held.Owner.Node == o.config.Node.Name && o.isAway(id) {
+		return nil, ErrStopped
 	}
 	epoch, err := o.config.Store.Claim(ctx, id, o.config.Node.Name, held.Owner.Epoch)
 	switch {

@@ -153,6 +153,17 @@ func (s *session) idle(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, s.used.Load()))
 }
 
+// outlived reports whether the session is older than maxAge. Calls under way have some time more.
+func (s *session) outlived(now time.Time, maxAge time.Duration) bool {
+	s.mu.Lock()
+	busy := len(s.calls) > 0
+	s.mu.Unlock()
+	if busy {
+		maxAge += DefaultCallTimeout
+	}
+	return now.Sub(s.record.CreatedAt) > maxAge
+}
+
 // endCalls ends the calls that are under way and can be neither repeated nor continued, and waits until they are
 // answered.
 func (s *session) endCalls(ctx context.Context) {

@@ -67,7 +67,7 @@ func (p *process) wireGateway(context.Context) error {
 		Draining: func() bool { return p.draining.Err() != nil },
 	}))
 	services := admin.Services{
-		Gateway: p.local, Session: p.conns[config.RoleSession], Registry: p.conns[config.RoleRegistry], Metrics: p.conns[config.RoleMetrics],
+		Gateway: p.local, Session: owners.Follow(p.conns[config.RoleSession], p.peers.Conn), Registry: p.conns[config.RoleRegistry], Metrics: p.conns[config.RoleMetrics],
 	}
 	rest, err := admin.REST(services, g)
 	if err != nil {

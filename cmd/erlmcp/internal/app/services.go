@@ -213,7 +213,7 @@ func (p *process) wireSession(context.Context) error {
 	opener := &ends.Opener{Dialer: p.dialer, Pool: shared, Programs: p.programs, ProgramIdle: p.cfg.Limits.ProgramIdle, Words: p.cfg.Env == config.Dev}
 	sessions := owner.New(owner.Config{
 		Node: node, Store: held, Shared: p.cfg.Redis.Set, Catalog: p.follower, Ready: p.follower.Ready, Opener: opener, ListChanged: p.refresher(),
-		Drain: p.cfg.Drain / 2, IdleTime: p.cfg.Limits.SessionIdle, InputWait: p.cfg.Limits.InputWait, MaxSessions: p.cfg.Limits.Sessions, Log: p.log,
+		Drain: p.cfg.Drain / 2, IdleTime: p.cfg.Limits.SessionIdle, MaxAge: p.cfg.Limits.SessionAge, InputWait: p.cfg.Limits.InputWait, MaxSessions: p.cfg.Limits.Sessions, Log: p.log,
 		PromoteAfter: p.cfg.Tasks.PromoteAfter, KeepTasks: p.cfg.Tasks.Keep,
 		Created: p.metrics.SessionCreated, Ended: p.metrics.SessionClosed,
 	})

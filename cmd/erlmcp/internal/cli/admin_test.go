@@ -179,7 +179,7 @@ func TestAdminCommandsShowWhatTheClusterAnswers(t *testing.T) {
 		{`tools call echo {"text":"hi"}`, "hi\n"},
 		{"tools call echo -", "from stdin\n"},
 		{"nodes", "NAME  ROLES            VERSION  ADDRESS  STARTED  SEEN\nn@h   gateway,session  3.0.0    h:9101   -        -\n"},
-		{"sessions show x", "ID         x\nprincipal  -\nclient     -\nversion    -\nview       -\nowner      n@h\ncreated    -\nused       -\nupstreams  a b\nrestarts   a (2) b (1)\n"},
+		{"sessions show x", "ID         x\nprincipal  -\nclient     -\nversion    -\nview       -\nowner      n@h\ncreated    -\nused       -\naddress    -\nupstreams  a b\nrestarts   a (2) b (1)\n"},
 		{"sessions close x", "session x closed\n"},
 	} {
 		r := erlmcp(strings.Fields(test.args)...)

@@ -4,18 +4,22 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
 )
 
 func sessionsCommand(s *System) *cobra.Command {
-	return group("sessions", "List, show and close sessions", "  erlmcp sessions list",
-		sessionsListCommand(s), sessionsShowCommand(s), sessionsCloseCommand(s))
+	return group("sessions", "List, show, drain and close sessions", "  erlmcp sessions list",
+		sessionsListCommand(s), sessionsShowCommand(s), sessionsDrainCommand(s), sessionsCloseCommand(s))
 }
 
 func sessionsListCommand(s *System) *cobra.Command {
@@ -85,6 +89,7 @@ func sessionsShowCommand(s *System) *cobra.Command {
 				{"owner", x.GetOwner()},
 				{"created", at(x.GetCreatedAt())},
 				{"used", at(x.GetUsedAt())},
+				{"address", x.GetAddress()},
 				{"upstreams", strings.Join(x.GetUpstreams(), " ")},
 				{"restarts", restarts(x)},
 			})
@@ -100,6 +105,68 @@ func restarts(x *sessionv1.Session) string {
 		all = append(all, fmt.Sprintf("%s (%d)", server, x.GetRestarts()[server]))
 	}
 	return strings.Join(all, " ")
+}
+
+func sessionsDrainCommand(s *System) *cobra.Command {
+	var owner string
+	c := &cobra.Command{
+		Use: "drain (ID | --owner NODE)", Short: "Hand a session, or all of an owner, over to other owners",
+		Long: "Hand a session over to another owner once its calls have ended, or a part of the time to drain is over; or all\n" +
+			"sessions that an owner has now. Clients notice a pause. An owner that is told to stop does this by itself.",
+		Example: "  erlmcp sessions drain 0198f2d4-6c1e-7e0a-9d57-2f6f3f3d4a10\n  erlmcp sessions drain --owner session1@10.0.0.7",
+		Args:    takes(0, 1, "the ID of a session"),
+	}
+	a := adminFlags(s, c)
+	c.Flags().StringVar(&owner, "owner", "", "`node` whose sessions are handed over, as `sessions list` names it")
+	a.completes(c, sessionIDs)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if (owner == "") == (len(args) == 0) {
+			return usagef("give either the ID of a session or --owner")
+		}
+		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
+			client := sessionv1.NewSessionServiceClient(conn)
+			if owner == "" {
+				resp, err := client.DrainSession(ctx, &sessionv1.DrainSessionRequest{SessionId: args[0]})
+				if err != nil {
+					return err
+				}
+				return a.done(resp, "session %s handed over", args[0])
+			}
+			drained, err := drainOwner(ctx, client, owner)
+			if err != nil {
+				return err
+			}
+			return a.done(&sessionv1.DrainSessionResponse{}, "%d sessions of %s handed over", drained, owner)
+		})
+	}
+	return c
+}
+
+// maxDraining is how many sessions are handed over at once.
+const maxDraining = 32
+
+// drainOwner hands over the sessions that an owner has, and says how many they were.
+func drainOwner(ctx context.Context, client sessionv1.SessionServiceClient, owner string) (drained int, err error) {
+	all, err := listSessions(ctx, client, math.MaxInt)
+	if err != nil {
+		return 0, err
+	}
+	draining, ctx := errgroup.WithContext(ctx)
+	draining.SetLimit(maxDraining)
+	for _, x := range all.GetSessions() {
+		if x.GetOwner() != owner {
+			continue
+		}
+		drained++
+		draining.Go(func() error {
+			_, err := client.DrainSession(ctx, &sessionv1.DrainSessionRequest{SessionId: x.GetSessionId()})
+			if status.Code(err) == codes.NotFound { // it ended meanwhile
+				return nil
+			}
+			return err
+		})
+	}
+	return drained, draining.Wait()
 }
 
 func sessionsCloseCommand(s *System) *cobra.Command {

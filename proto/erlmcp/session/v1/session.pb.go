@@ -995,6 +995,86 @@ func (*PostResponse) Descriptor() ([]byte, []int) {
 	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
+type UseSessionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionIds    []string               `protobuf:"bytes,1,rep,name=session_ids,json=sessionIds,proto3" json:"session_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UseSessionsRequest) Reset() {
+	*x = UseSessionsRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UseSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UseSessionsRequest) ProtoMessage() {}
+
+func (x *UseSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UseSessionsRequest.ProtoReflect.Descriptor instead.
+func (*UseSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UseSessionsRequest) GetSessionIds() []string {
+	if x != nil {
+		return x.SessionIds
+	}
+	return nil
+}
+
+type UseSessionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UseSessionsResponse) Reset() {
+	*x = UseSessionsResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UseSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UseSessionsResponse) ProtoMessage() {}
+
+func (x *UseSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UseSessionsResponse.ProtoReflect.Descriptor instead.
+func (*UseSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
+}
+
 type CloseSessionRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -1006,7 +1086,7 @@ type CloseSessionRequest struct {
 
 func (x *CloseSessionRequest) Reset() {
 	*x = CloseSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1098,7 @@ func (x *CloseSessionRequest) String() string {
 func (*CloseSessionRequest) ProtoMessage() {}
 
 func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1111,7 @@ func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CloseSessionRequest) GetSessionId() string {
@@ -1056,7 +1136,7 @@ type CloseSessionResponse struct {
 
 func (x *CloseSessionResponse) Reset() {
 	*x = CloseSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1148,7 @@ func (x *CloseSessionResponse) String() string {
 func (*CloseSessionResponse) ProtoMessage() {}
 
 func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1161,87 @@ func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
+}
+
+type DrainSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainSessionRequest) Reset() {
+	*x = DrainSessionRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainSessionRequest) ProtoMessage() {}
+
+func (x *DrainSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainSessionRequest.ProtoReflect.Descriptor instead.
+func (*DrainSessionRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DrainSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+type DrainSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainSessionResponse) Reset() {
+	*x = DrainSessionResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainSessionResponse) ProtoMessage() {}
+
+func (x *DrainSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainSessionResponse.ProtoReflect.Descriptor instead.
+func (*DrainSessionResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 // Session describes a session to operators.
@@ -1102,14 +1262,16 @@ type Session struct {
 	Upstreams []string `protobuf:"bytes,10,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
 	// How often programs were started again for the session, by server: what they had kept in memory is lost. Only
 	// GetSession tells.
-	Restarts      map[string]uint32 `protobuf:"bytes,11,rep,name=restarts,proto3" json:"restarts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Restarts map[string]uint32 `protobuf:"bytes,11,rep,name=restarts,proto3" json:"restarts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// host:port of the owner; only GetSession tells.
+	Address       string `protobuf:"bytes,12,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1283,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1296,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Session) GetSessionId() string {
@@ -1214,6 +1376,13 @@ func (x *Session) GetRestarts() map[string]uint32 {
 	return nil
 }
 
+func (x *Session) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 type GetSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -1223,7 +1392,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1404,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1417,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetSessionRequest) GetSessionId() string {
@@ -1267,7 +1436,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1448,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1461,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -1313,7 +1482,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1494,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1507,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListSessionsRequest) GetPageSize() uint32 {
@@ -1366,7 +1535,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1547,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1560,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -1426,7 +1595,7 @@ type CallRequest struct {
 
 func (x *CallRequest) Reset() {
 	*x = CallRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1607,7 @@ func (x *CallRequest) String() string {
 func (*CallRequest) ProtoMessage() {}
 
 func (x *CallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1620,7 @@ func (x *CallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
 func (*CallRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{24}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CallRequest) GetPrincipal() *Principal {
@@ -1515,7 +1684,7 @@ type CallResponse struct {
 
 func (x *CallResponse) Reset() {
 	*x = CallResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1696,7 @@ func (x *CallResponse) String() string {
 func (*CallResponse) ProtoMessage() {}
 
 func (x *CallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1709,7 @@ func (x *CallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResponse.ProtoReflect.Descriptor instead.
 func (*CallResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{25}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CallResponse) GetMessage() []byte {
@@ -1588,7 +1757,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1769,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1782,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetTaskRequest) GetPrincipal() *Principal {
@@ -1642,7 +1811,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +1823,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1667,7 +1836,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTaskResponse) GetTask() []byte {
@@ -1696,7 +1865,7 @@ type UpdateTaskRequest struct {
 
 func (x *UpdateTaskRequest) Reset() {
 	*x = UpdateTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +1877,7 @@ func (x *UpdateTaskRequest) String() string {
 func (*UpdateTaskRequest) ProtoMessage() {}
 
 func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +1890,7 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{28}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UpdateTaskRequest) GetPrincipal() *Principal {
@@ -1753,7 +1922,7 @@ type UpdateTaskResponse struct {
 
 func (x *UpdateTaskResponse) Reset() {
 	*x = UpdateTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1934,7 @@ func (x *UpdateTaskResponse) String() string {
 func (*UpdateTaskResponse) ProtoMessage() {}
 
 func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1947,7 @@ func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{29}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{33}
 }
 
 type CancelTaskRequest struct {
@@ -1791,7 +1960,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1972,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1985,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{30}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CancelTaskRequest) GetPrincipal() *Principal {
@@ -1841,7 +2010,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +2022,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +2035,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{31}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{35}
 }
 
 type WatchTaskRequest struct {
@@ -1879,7 +2048,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2060,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2073,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{32}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchTaskRequest) GetPrincipal() *Principal {
@@ -1931,7 +2100,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2112,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2125,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{33}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchTaskResponse) GetTask() []byte {
@@ -1975,7 +2144,7 @@ type DescribeServerRequest struct {
 
 func (x *DescribeServerRequest) Reset() {
 	*x = DescribeServerRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2156,7 @@ func (x *DescribeServerRequest) String() string {
 func (*DescribeServerRequest) ProtoMessage() {}
 
 func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2169,7 @@ func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerRequest.ProtoReflect.Descriptor instead.
 func (*DescribeServerRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{34}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DescribeServerRequest) GetServer() *v1.Server {
@@ -2019,7 +2188,7 @@ type DescribeServerResponse struct {
 
 func (x *DescribeServerResponse) Reset() {
 	*x = DescribeServerResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2200,7 @@ func (x *DescribeServerResponse) String() string {
 func (*DescribeServerResponse) ProtoMessage() {}
 
 func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2213,7 @@ func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerResponse.ProtoReflect.Descriptor instead.
 func (*DescribeServerResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{35}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DescribeServerResponse) GetOffer() *v1.Offer {
@@ -2125,12 +2294,20 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
 	"\amessage\x18\x02 \x01(\fB\a\xbaH\x04z\x02\x10\x02R\amessage\"\x0e\n" +
-	"\fPostResponse\"a\n" +
+	"\fPostResponse\"5\n" +
+	"\x12UseSessionsRequest\x12\x1f\n" +
+	"\vsession_ids\x18\x01 \x03(\tR\n" +
+	"sessionIds\"\x15\n" +
+	"\x13UseSessionsResponse\"a\n" +
 	"\x13CloseSessionRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
 	"\funless_heard\x18\x02 \x01(\bR\vunlessHeard\"\x16\n" +
-	"\x14CloseSessionResponse\"\xda\x03\n" +
+	"\x14CloseSessionResponse\">\n" +
+	"\x13DrainSessionRequest\x12'\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x16\n" +
+	"\x14DrainSessionResponse\"\xf4\x03\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1c\n" +
@@ -2145,7 +2322,8 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x06client\x18\t \x01(\tR\x06client\x12\x1c\n" +
 	"\tupstreams\x18\n" +
 	" \x03(\tR\tupstreams\x12D\n" +
-	"\brestarts\x18\v \x03(\v2(.erlmcp.session.v1.Session.RestartsEntryR\brestarts\x1a;\n" +
+	"\brestarts\x18\v \x03(\v2(.erlmcp.session.v1.Session.RestartsEntryR\brestarts\x12\x18\n" +
+	"\aaddress\x18\f \x01(\tR\aaddress\x1a;\n" +
 	"\rRestartsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"<\n" +
@@ -2197,7 +2375,8 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x15DescribeServerRequest\x12:\n" +
 	"\x06server\x18\x01 \x01(\v2\x1a.erlmcp.registry.v1.ServerB\x06\xbaH\x03\xc8\x01\x01R\x06server\"I\n" +
 	"\x16DescribeServerResponse\x12/\n" +
-	"\x05offer\x18\x01 \x01(\v2\x19.erlmcp.registry.v1.OfferR\x05offer2\xca\b\n" +
+	"\x05offer\x18\x01 \x01(\v2\x19.erlmcp.registry.v1.OfferR\x05offer2\xc1\n" +
+	"\n" +
 	"\x0eSessionService\x12b\n" +
 	"\vOpenSession\x12%.erlmcp.session.v1.OpenSessionRequest\x1a&.erlmcp.session.v1.OpenSessionResponse\"\x04\x88\xe7\x18\x01\x12t\n" +
 	"\x11InitializeSession\x12+.erlmcp.session.v1.InitializeSessionRequest\x1a,.erlmcp.session.v1.InitializeSessionResponse\"\x04\x88\xe7\x18\x01\x12h\n" +
@@ -2205,8 +2384,10 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\rWatchSessions\x12'.erlmcp.session.v1.WatchSessionsRequest\x1a(.erlmcp.session.v1.WatchSessionsResponse\"\x04\x88\xe7\x18\x010\x01\x12O\n" +
 	"\x04Send\x12\x1e.erlmcp.session.v1.SendRequest\x1a\x1f.erlmcp.session.v1.SendResponse\"\x04\x88\xe7\x18\x010\x01\x12U\n" +
 	"\x06Listen\x12 .erlmcp.session.v1.ListenRequest\x1a!.erlmcp.session.v1.ListenResponse\"\x04\x88\xe7\x18\x010\x01\x12M\n" +
-	"\x04Post\x12\x1e.erlmcp.session.v1.PostRequest\x1a\x1f.erlmcp.session.v1.PostResponse\"\x04\x88\xe7\x18\x01\x12\x8a\x01\n" +
-	"\fCloseSession\x12&.erlmcp.session.v1.CloseSessionRequest\x1a'.erlmcp.session.v1.CloseSessionResponse\")\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/api/v1/sessions/{session_id}\x12\x84\x01\n" +
+	"\x04Post\x12\x1e.erlmcp.session.v1.PostRequest\x1a\x1f.erlmcp.session.v1.PostResponse\"\x04\x88\xe7\x18\x01\x12b\n" +
+	"\vUseSessions\x12%.erlmcp.session.v1.UseSessionsRequest\x1a&.erlmcp.session.v1.UseSessionsResponse\"\x04\x88\xe7\x18\x01\x12\x8a\x01\n" +
+	"\fCloseSession\x12&.erlmcp.session.v1.CloseSessionRequest\x1a'.erlmcp.session.v1.CloseSessionResponse\")\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/api/v1/sessions/{session_id}\x12\x90\x01\n" +
+	"\fDrainSession\x12&.erlmcp.session.v1.DrainSessionRequest\x1a'.erlmcp.session.v1.DrainSessionResponse\"/\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02%\"#/api/v1/sessions/{session_id}:drain\x12\x84\x01\n" +
 	"\n" +
 	"GetSession\x12$.erlmcp.session.v1.GetSessionRequest\x1a%.erlmcp.session.v1.GetSessionResponse\")\x88\xe7\x18\x03\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/sessions/{session_id}\x12}\n" +
 	"\fListSessions\x12&.erlmcp.session.v1.ListSessionsRequest\x1a'.erlmcp.session.v1.ListSessionsResponse\"\x1c\x88\xe7\x18\x03\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/sessions2\xcf\x01\n" +
@@ -2233,7 +2414,7 @@ func file_erlmcp_session_v1_session_proto_rawDescGZIP() []byte {
 	return file_erlmcp_session_v1_session_proto_rawDescData
 }
 
-var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*Principal)(nil),                 // 0: erlmcp.session.v1.Principal
 	(*SessionFacts)(nil),              // 1: erlmcp.session.v1.SessionFacts
@@ -2252,29 +2433,33 @@ var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*ListenResponse)(nil),            // 14: erlmcp.session.v1.ListenResponse
 	(*PostRequest)(nil),               // 15: erlmcp.session.v1.PostRequest
 	(*PostResponse)(nil),              // 16: erlmcp.session.v1.PostResponse
-	(*CloseSessionRequest)(nil),       // 17: erlmcp.session.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),      // 18: erlmcp.session.v1.CloseSessionResponse
-	(*Session)(nil),                   // 19: erlmcp.session.v1.Session
-	(*GetSessionRequest)(nil),         // 20: erlmcp.session.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),        // 21: erlmcp.session.v1.GetSessionResponse
-	(*ListSessionsRequest)(nil),       // 22: erlmcp.session.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),      // 23: erlmcp.session.v1.ListSessionsResponse
-	(*CallRequest)(nil),               // 24: erlmcp.session.v1.CallRequest
-	(*CallResponse)(nil),              // 25: erlmcp.session.v1.CallResponse
-	(*GetTaskRequest)(nil),            // 26: erlmcp.session.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),           // 27: erlmcp.session.v1.GetTaskResponse
-	(*UpdateTaskRequest)(nil),         // 28: erlmcp.session.v1.UpdateTaskRequest
-	(*UpdateTaskResponse)(nil),        // 29: erlmcp.session.v1.UpdateTaskResponse
-	(*CancelTaskRequest)(nil),         // 30: erlmcp.session.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),        // 31: erlmcp.session.v1.CancelTaskResponse
-	(*WatchTaskRequest)(nil),          // 32: erlmcp.session.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),         // 33: erlmcp.session.v1.WatchTaskResponse
-	(*DescribeServerRequest)(nil),     // 34: erlmcp.session.v1.DescribeServerRequest
-	(*DescribeServerResponse)(nil),    // 35: erlmcp.session.v1.DescribeServerResponse
-	nil,                               // 36: erlmcp.session.v1.Session.RestartsEntry
-	(*timestamppb.Timestamp)(nil),     // 37: google.protobuf.Timestamp
-	(*v1.Server)(nil),                 // 38: erlmcp.registry.v1.Server
-	(*v1.Offer)(nil),                  // 39: erlmcp.registry.v1.Offer
+	(*UseSessionsRequest)(nil),        // 17: erlmcp.session.v1.UseSessionsRequest
+	(*UseSessionsResponse)(nil),       // 18: erlmcp.session.v1.UseSessionsResponse
+	(*CloseSessionRequest)(nil),       // 19: erlmcp.session.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),      // 20: erlmcp.session.v1.CloseSessionResponse
+	(*DrainSessionRequest)(nil),       // 21: erlmcp.session.v1.DrainSessionRequest
+	(*DrainSessionResponse)(nil),      // 22: erlmcp.session.v1.DrainSessionResponse
+	(*Session)(nil),                   // 23: erlmcp.session.v1.Session
+	(*GetSessionRequest)(nil),         // 24: erlmcp.session.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),        // 25: erlmcp.session.v1.GetSessionResponse
+	(*ListSessionsRequest)(nil),       // 26: erlmcp.session.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 27: erlmcp.session.v1.ListSessionsResponse
+	(*CallRequest)(nil),               // 28: erlmcp.session.v1.CallRequest
+	(*CallResponse)(nil),              // 29: erlmcp.session.v1.CallResponse
+	(*GetTaskRequest)(nil),            // 30: erlmcp.session.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),           // 31: erlmcp.session.v1.GetTaskResponse
+	(*UpdateTaskRequest)(nil),         // 32: erlmcp.session.v1.UpdateTaskRequest
+	(*UpdateTaskResponse)(nil),        // 33: erlmcp.session.v1.UpdateTaskResponse
+	(*CancelTaskRequest)(nil),         // 34: erlmcp.session.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),        // 35: erlmcp.session.v1.CancelTaskResponse
+	(*WatchTaskRequest)(nil),          // 36: erlmcp.session.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),         // 37: erlmcp.session.v1.WatchTaskResponse
+	(*DescribeServerRequest)(nil),     // 38: erlmcp.session.v1.DescribeServerRequest
+	(*DescribeServerResponse)(nil),    // 39: erlmcp.session.v1.DescribeServerResponse
+	nil,                               // 40: erlmcp.session.v1.Session.RestartsEntry
+	(*timestamppb.Timestamp)(nil),     // 41: google.protobuf.Timestamp
+	(*v1.Server)(nil),                 // 42: erlmcp.registry.v1.Server
+	(*v1.Offer)(nil),                  // 43: erlmcp.registry.v1.Offer
 }
 var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	0,  // 0: erlmcp.session.v1.SessionFacts.principal:type_name -> erlmcp.session.v1.Principal
@@ -2284,18 +2469,18 @@ var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	1,  // 4: erlmcp.session.v1.LocateSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
 	10, // 5: erlmcp.session.v1.SendResponse.event:type_name -> erlmcp.session.v1.Event
 	10, // 6: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
-	37, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	37, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
-	36, // 9: erlmcp.session.v1.Session.restarts:type_name -> erlmcp.session.v1.Session.RestartsEntry
-	19, // 10: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
-	19, // 11: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
+	41, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	41, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
+	40, // 9: erlmcp.session.v1.Session.restarts:type_name -> erlmcp.session.v1.Session.RestartsEntry
+	23, // 10: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
+	23, // 11: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
 	0,  // 12: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 13: erlmcp.session.v1.GetTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 14: erlmcp.session.v1.UpdateTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 15: erlmcp.session.v1.CancelTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 16: erlmcp.session.v1.WatchTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	38, // 17: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
-	39, // 18: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
+	42, // 17: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
+	43, // 18: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
 	2,  // 19: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
 	4,  // 20: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
 	6,  // 21: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
@@ -2303,33 +2488,37 @@ var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	11, // 23: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
 	13, // 24: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
 	15, // 25: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
-	17, // 26: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
-	20, // 27: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
-	22, // 28: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
-	24, // 29: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
-	34, // 30: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
-	26, // 31: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
-	28, // 32: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
-	30, // 33: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
-	32, // 34: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
-	3,  // 35: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
-	5,  // 36: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
-	7,  // 37: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
-	9,  // 38: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
-	12, // 39: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
-	14, // 40: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
-	16, // 41: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
-	18, // 42: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
-	21, // 43: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
-	23, // 44: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
-	25, // 45: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
-	35, // 46: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
-	27, // 47: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
-	29, // 48: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
-	31, // 49: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
-	33, // 50: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
-	35, // [35:51] is the sub-list for method output_type
-	19, // [19:35] is the sub-list for method input_type
+	17, // 26: erlmcp.session.v1.SessionService.UseSessions:input_type -> erlmcp.session.v1.UseSessionsRequest
+	19, // 27: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
+	21, // 28: erlmcp.session.v1.SessionService.DrainSession:input_type -> erlmcp.session.v1.DrainSessionRequest
+	24, // 29: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
+	26, // 30: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
+	28, // 31: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
+	38, // 32: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
+	30, // 33: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
+	32, // 34: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
+	34, // 35: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
+	36, // 36: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
+	3,  // 37: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
+	5,  // 38: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
+	7,  // 39: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
+	9,  // 40: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
+	12, // 41: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
+	14, // 42: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
+	16, // 43: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
+	18, // 44: erlmcp.session.v1.SessionService.UseSessions:output_type -> erlmcp.session.v1.UseSessionsResponse
+	20, // 45: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
+	22, // 46: erlmcp.session.v1.SessionService.DrainSession:output_type -> erlmcp.session.v1.DrainSessionResponse
+	25, // 47: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
+	27, // 48: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
+	29, // 49: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
+	39, // 50: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
+	31, // 51: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
+	33, // 52: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
+	35, // 53: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
+	37, // 54: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
+	37, // [37:55] is the sub-list for method output_type
+	19, // [19:37] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2346,7 +2535,7 @@ func file_erlmcp_session_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_session_v1_session_proto_rawDesc), len(file_erlmcp_session_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -26,7 +26,9 @@ const (
 	SessionService_Send_FullMethodName              = "/erlmcp.session.v1.SessionService/Send"
 	SessionService_Listen_FullMethodName            = "/erlmcp.session.v1.SessionService/Listen"
 	SessionService_Post_FullMethodName              = "/erlmcp.session.v1.SessionService/Post"
+	SessionService_UseSessions_FullMethodName       = "/erlmcp.session.v1.SessionService/UseSessions"
 	SessionService_CloseSession_FullMethodName      = "/erlmcp.session.v1.SessionService/CloseSession"
+	SessionService_DrainSession_FullMethodName      = "/erlmcp.session.v1.SessionService/DrainSession"
 	SessionService_GetSession_FullMethodName        = "/erlmcp.session.v1.SessionService/GetSession"
 	SessionService_ListSessions_FullMethodName      = "/erlmcp.session.v1.SessionService/ListSessions"
 )
@@ -63,8 +65,14 @@ type SessionServiceClient interface {
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
 	// For transports whose answers come on another connection than the request. The message is not logged.
 	Post(ctx context.Context, in *PostRequest, opts ...grpc.CallOption) (*PostResponse, error)
+	// Says that sessions of this owner are in use, by requests that gateways answer themselves. Those that it has not are
+	// passed over.
+	UseSessions(ctx context.Context, in *UseSessionsRequest, opts ...grpc.CallOption) (*UseSessionsResponse, error)
 	// Ends a session and everything that it holds.
 	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
+	// Hands a session over: it begins no more calls here, and once those under way have ended, or the time to drain is
+	// over, another owner that is asked for it adopts it. Where no other owner lives this one has it again.
+	DrainSession(ctx context.Context, in *DrainSessionRequest, opts ...grpc.CallOption) (*DrainSessionResponse, error)
 	// One session, wherever it is owned.
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 	// Sessions of the whole cluster, page by page.
@@ -176,10 +184,30 @@ func (c *sessionServiceClient) Post(ctx context.Context, in *PostRequest, opts .
 	return out, nil
 }
 
+func (c *sessionServiceClient) UseSessions(ctx context.Context, in *UseSessionsRequest, opts ...grpc.CallOption) (*UseSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UseSessionsResponse)
+	err := c.cc.Invoke(ctx, SessionService_UseSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CloseSessionResponse)
 	err := c.cc.Invoke(ctx, SessionService_CloseSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) DrainSession(ctx context.Context, in *DrainSessionRequest, opts ...grpc.CallOption) (*DrainSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_DrainSession_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -238,8 +266,14 @@ type SessionServiceServer interface {
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
 	// For transports whose answers come on another connection than the request. The message is not logged.
 	Post(context.Context, *PostRequest) (*PostResponse, error)
+	// Says that sessions of this owner are in use, by requests that gateways answer themselves. Those that it has not are
+	// passed over.
+	UseSessions(context.Context, *UseSessionsRequest) (*UseSessionsResponse, error)
 	// Ends a session and everything that it holds.
 	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
+	// Hands a session over: it begins no more calls here, and once those under way have ended, or the time to drain is
+	// over, another owner that is asked for it adopts it. Where no other owner lives this one has it again.
+	DrainSession(context.Context, *DrainSessionRequest) (*DrainSessionResponse, error)
 	// One session, wherever it is owned.
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	// Sessions of the whole cluster, page by page.
@@ -275,8 +309,14 @@ func (UnimplementedSessionServiceServer) Listen(*ListenRequest, grpc.ServerStrea
 func (UnimplementedSessionServiceServer) Post(context.Context, *PostRequest) (*PostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Post not implemented")
 }
+func (UnimplementedSessionServiceServer) UseSessions(context.Context, *UseSessionsRequest) (*UseSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UseSessions not implemented")
+}
 func (UnimplementedSessionServiceServer) CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseSession not implemented")
+}
+func (UnimplementedSessionServiceServer) DrainSession(context.Context, *DrainSessionRequest) (*DrainSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainSession not implemented")
 }
 func (UnimplementedSessionServiceServer) GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSession not implemented")
@@ -410,6 +450,24 @@ func _SessionService_Post_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_UseSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UseSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).UseSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_UseSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).UseSessions(ctx, req.(*UseSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SessionService_CloseSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CloseSessionRequest)
 	if err := dec(in); err != nil {
@@ -424,6 +482,24 @@ func _SessionService_CloseSession_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SessionServiceServer).CloseSession(ctx, req.(*CloseSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_DrainSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).DrainSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_DrainSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).DrainSession(ctx, req.(*DrainSessionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -488,8 +564,16 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SessionService_Post_Handler,
 		},
 		{
+			MethodName: "UseSessions",
+			Handler:    _SessionService_UseSessions_Handler,
+		},
+		{
 			MethodName: "CloseSession",
 			Handler:    _SessionService_CloseSession_Handler,
+		},
+		{
+			MethodName: "DrainSession",
+			Handler:    _SessionService_DrainSession_Handler,
 		},
 		{
 			MethodName: "GetSession",
