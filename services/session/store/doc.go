@@ -6,7 +6,7 @@
 //
 // # Ownership
 //
-// A session has one owner, a node, and an epoch that grows by one with each change of owner. Every write names
+// A session has one owner, a node, and an epoch that grows with each change of owner. Every write names
 // the node and the epoch that the writer believes in and fails with [ErrFenced] when either is no longer so; the
 // check and the write are one step in the store. So an owner that was paused and replaced can do no harm,
 // whatever it still believes.

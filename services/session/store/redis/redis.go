@@ -16,8 +16,13 @@
 // # What Redis itself may lose
 //
 // A replica that takes over may lack the last writes, as any asynchronous copy; with appendfsync everysec a crash
-// may lose a second. Events and state from that moment are then gone, and an epoch may be given twice. Set
-// min-replicas-to-write, and appendfsync always, where that matters more than speed.
+// may lose a second. Sessions, events, state and claims from that moment are then gone. Set min-replicas-to-write, and
+// appendfsync always, where that matters more than speed.
+//
+// What was lost is not mistaken for what comes after: epochs and numbers of events are never below the server's clock
+// in milliseconds, so that they are not given twice. So a node whose claim was lost is fenced like any old owner, and a
+// reader who had an event that was lost gets all that follow. This holds as long as the servers' clocks differ by less
+// than a failover takes.
 package redis
 
 import (

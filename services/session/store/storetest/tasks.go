@@ -89,22 +89,22 @@ func testTasks(t *testing.T, open Open) {
 			must(t, s.Leave(t.Context(), lease))
 			epoch, err := s.ClaimTask(t.Context(), made.ID, "b", 1)
 			must(t, err)
-			if epoch != 2 {
+			if epoch <= 1 {
 				t.Fatalf("got epoch %d", epoch)
 			}
 			wants(t, s.SaveTask(t.Context(), made.ID, "a", 1, []byte("late")), store.ErrFenced)
-			must(t, s.SaveTask(t.Context(), made.ID, "b", 2, []byte("new")))
+			must(t, s.SaveTask(t.Context(), made.ID, "b", epoch, []byte("new")))
 			join(t, s, "b")
 			_, err = s.ClaimTask(t.Context(), made.ID, "b", 1)
 			wants(t, err, store.ErrOwned)
-			_, err = s.ClaimTask(t.Context(), made.ID, "b", 2)
+			epoch, err = s.ClaimTask(t.Context(), made.ID, "b", epoch)
 			must(t, err)
-			must(t, s.ReleaseTask(t.Context(), made.ID, "b", 3))
-			must(t, s.ReleaseTask(t.Context(), made.ID, "b", 3))
-			wants(t, s.SaveTask(t.Context(), made.ID, "b", 3, []byte("late")), store.ErrFenced)
-			_, err = s.ClaimTask(t.Context(), made.ID, "c", 3)
+			must(t, s.ReleaseTask(t.Context(), made.ID, "b", epoch))
+			must(t, s.ReleaseTask(t.Context(), made.ID, "b", epoch))
+			wants(t, s.SaveTask(t.Context(), made.ID, "b", epoch, []byte("late")), store.ErrFenced)
+			epoch, err = s.ClaimTask(t.Context(), made.ID, "c", epoch)
 			must(t, err)
-			if found := getTask(t, s, made.ID); string(found.State) != "new" || found.Owner.Node != "c" || found.Owner.Epoch != 4 {
+			if found := getTask(t, s, made.ID); string(found.State) != "new" || found.Owner.Node != "c" || found.Owner.Epoch != epoch {
 				t.Fatalf("got %+v", found)
 			}
 		},

@@ -57,7 +57,8 @@ local fresh = length == 0
 if fresh then
 	first = now
 end
-local start = last + 1
+local start = closing and last + 1 or beyond(last)
+last = start - 1
 local function add(kind, message)
 	last = last + 1
 	kept = kept + 1

@@ -1,4 +1,4 @@
--- Makes a node the owner of a session, at the next epoch.
+-- Makes a node the owner of a session, at a later epoch.
 -- KEYS  record, log, marks, trimmed of one session
 -- ARGV  node, the epoch that it saw, token of this call, idle time in ms
 -- Reply {"ok", epoch, principal}, {"notfound"}, or {"moved"} when the epoch is another. A second run with the
@@ -18,7 +18,7 @@ end
 if owner[1] ~= ARGV[2] then
 	return { 'moved' }
 end
-local epoch = whole(tonumber(owner[1]) + 1)
+local epoch = whole(beyond(tonumber(owner[1])))
 redis.call('HSET', KEYS[1], 'node', ARGV[1], 'epoch', epoch, 'released', '0', 'token', ARGV[3])
 use(KEYS, ARGV[4])
 return { 'ok', epoch, owner[3] }

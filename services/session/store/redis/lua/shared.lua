@@ -24,6 +24,12 @@ local function milliseconds()
 	return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- beyond(n) is a number above n that a replica which takes over, and lacks the last writes, does not give again: time
+-- goes on meanwhile.
+local function beyond(n)
+	return math.max(n + 1, milliseconds())
+end
+
 -- raise(key, ttl) lets a key live for ttl milliseconds at least.
 local function raise(key, ttl)
 	if redis.call('PTTL', key) < tonumber(ttl) then

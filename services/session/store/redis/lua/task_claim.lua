@@ -1,4 +1,4 @@
--- Makes a node the owner of a task, at the next epoch. See claim.lua for why the lease may be read before.
+-- Makes a node the owner of a task, at a later epoch. See claim.lua for why the lease may be read before.
 -- KEYS  task
 -- ARGV  node, the epoch that it saw, token of this call
 -- Reply {"ok", epoch}, {"notfound"}, or {"moved"} when the epoch is another. A second run with the same token gives
@@ -13,6 +13,6 @@ end
 if owner[1] ~= ARGV[2] then
 	return { 'moved' }
 end
-local epoch = whole(tonumber(owner[1]) + 1)
+local epoch = whole(beyond(tonumber(owner[1])))
 redis.call('HSET', KEYS[1], 'node', ARGV[1], 'epoch', epoch, 'released', '0', 'claim', ARGV[3])
 return { 'ok', epoch }
