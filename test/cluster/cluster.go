@@ -22,12 +22,15 @@ type Layout struct {
 	// Durable says that Redis and Postgres keep on disk what they acknowledged until the cluster is stopped, so that
 	// they may be killed and stopped too.
 	Durable bool
+	// Redis is the kind that the cluster uses; one server when empty.
+	Redis RedisKind
 }
 
 // Cluster is erlmcp's four roles as processes of their own, on a private Redis and Postgres, with a balancer in
 // front of the gateways. Tests may stop, kill, freeze and restart any of its parts.
 type Cluster struct {
-	Redis, Postgres *testkit.Server
+	Redis, Postgres *testkit.Server // Redis is nil where RedisSet is not
+	RedisSet        *RedisSet
 	Registry        *Node // the first of Registries
 	Registries      []*Node
 	Metrics         *Node
@@ -58,18 +61,18 @@ func StartCluster(ctx context.Context, e Erlmcp, layout Layout) (*Cluster, error
 	c := &Cluster{
 		Registries: make([]*Node, layout.Registries), Sessions: make([]*Node, layout.Sessions), Gateways: make([]*Node, layout.Gateways),
 	}
-	if err := c.start(ctx, e, layout.Durable); err != nil {
+	if err := c.start(ctx, e, layout); err != nil {
 		_ = c.Stop(context.WithoutCancel(ctx)) // the start's error says more
 		return nil, fmt.Errorf("start a cluster: %w", err)
 	}
 	return c, nil
 }
 
-func (c *Cluster) start(ctx context.Context, e Erlmcp, durable bool) error {
+func (c *Cluster) start(ctx context.Context, e Erlmcp, layout Layout) error {
 	var err error
 	var args []string
 	redis, postgres := "", ""
-	if durable {
+	if layout.Durable {
 		args = []string{"--appendonly", "yes", "--appendfsync", "always"}
 		for _, dir := range []*string{&redis, &postgres} {
 			if *dir, err = os.MkdirTemp("", "erlmcp-cluster-"); err != nil {
@@ -78,8 +81,17 @@ func (c *Cluster) start(ctx context.Context, e Erlmcp, durable bool) error {
 			c.data = append(c.data, *dir)
 		}
 	}
-	if c.Redis, err = testkit.StartRedis(ctx, redis, args...); err != nil {
-		return err
+	var redisEnv []string
+	if layout.Redis != RedisSingle {
+		if c.RedisSet, err = StartRedisSet(ctx, layout.Redis); err != nil {
+			return err
+		}
+		redisEnv = c.RedisSet.env()
+	} else {
+		if c.Redis, err = testkit.StartRedis(ctx, redis, args...); err != nil {
+			return err
+		}
+		redisEnv = []string{"REDIS_URL=" + c.Redis.DSN()}
 	}
 	if c.Postgres, err = testkit.StartPostgres(ctx, postgres); err != nil {
 		return err
@@ -110,14 +122,13 @@ func (c *Cluster) start(ctx context.Context, e Erlmcp, durable bool) error {
 		}
 		grpc[starts[i].role] = append(grpc[starts[i].role], Address(starts[i].ports.GRPC))
 	}
-	env := []string{
+	env := append([]string{
 		"ERLMCP_CLUSTER_SECRET=" + rand.Text() + rand.Text(),
-		"REDIS_URL=" + c.Redis.DSN(),
 		"ERLMCP_DB_URL=" + c.Postgres.DSN(),
 		"ERLMCP_REGISTRY_ADDR=" + strings.Join(grpc["registry"], ","),
 		"ERLMCP_METRICS_ADDR=" + strings.Join(grpc["metrics"], ","),
 		"ERLMCP_SESSION_ADDR=" + strings.Join(grpc["session"], ","),
-	}
+	}, redisEnv...)
 	group, starting := errgroup.WithContext(ctx)
 	for _, s := range starts {
 		group.Go(func() (err error) {
@@ -177,6 +188,9 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		if store != nil {
 			store.Stop()
 		}
+	}
+	if c.RedisSet != nil {
+		c.RedisSet.Stop()
 	}
 	for _, dir := range c.data {
 		failed = append(failed, os.RemoveAll(dir))
