@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"google.golang.org/grpc"
 
 	"erlmcp.dev/cmd/erlmcp/internal/build"
 	"erlmcp.dev/gateway/admin"
@@ -22,6 +23,7 @@ import (
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	"erlmcp.dev/shared/config"
 	"erlmcp.dev/shared/health"
+	"erlmcp.dev/shared/rpc"
 	"erlmcp.dev/shared/telemetry"
 	"erlmcp.dev/shared/upstream/pool"
 	"erlmcp.dev/shared/usage"
@@ -67,7 +69,7 @@ func (p *process) wireGateway(context.Context) error {
 		Draining: func() bool { return p.draining.Err() != nil },
 	}))
 	services := admin.Services{
-		Gateway: p.local, Session: owners.Follow(p.conns[config.RoleSession], p.peers.Conn), Registry: p.conns[config.RoleRegistry], Metrics: p.conns[config.RoleMetrics],
+		Gateway: p.local, Session: owners.Follow(p.prompt(config.RoleSession), p.peers.Conn), Registry: p.prompt(config.RoleRegistry), Metrics: p.prompt(config.RoleMetrics),
 	}
 	rest, err := admin.REST(services, g)
 	if err != nil {
@@ -113,6 +115,17 @@ func (p *process) limiter() (engine.Limiter, error) {
 	l := limit.New(c)
 	p.add("rate limits", l.Run)
 	return l, nil
+}
+
+// operatorWait is how long a service may take to say that it has an operator's call.
+const operatorWait = 2 * time.Second
+
+// prompt is the channel for operators' calls to a role.
+func (p *process) prompt(role Role) grpc.ClientConnInterface {
+	if p.cfg.Runs(role) {
+		return p.conns[role]
+	}
+	return rpc.Prompt(p.conns[role], operatorWait)
 }
 
 // elsewhere leaves out the services that this process has itself.

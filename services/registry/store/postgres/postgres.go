@@ -45,6 +45,9 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the Postgres connection string: %w", err)
 	}
+	// Connections that a restart of Postgres broke are noticed before they are used, so that no change fails by them: what
+	// was sent on one could not be repeated. The registry asks little enough to afford the round trip.
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)

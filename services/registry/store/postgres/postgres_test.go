@@ -2,11 +2,13 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
@@ -154,6 +156,42 @@ func TestAPasswordIsNotInTheError(t *testing.T) {
 			t.Errorf("%s opened", dsn)
 		} else if strings.Contains(err.Error(), leak) {
 			t.Error(err)
+		}
+	}
+}
+
+// Connections that lay in the pool while Postgres was started again fail nobody.
+func TestAChangeAfterARestartOfPostgresSucceeds(t *testing.T) {
+	dsn := testkit.Postgres(t)
+	s := open(t, dsn, 0)
+	other, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	change := func(name string) error {
+		_, err := s.Change(t.Context(), func(tx store.Tx) error {
+			return tx.PutView(t.Context(), &registryv1.View{Name: name})
+		})
+		return err
+	}
+	for round := range 5 {
+		var wg sync.WaitGroup
+		for i := range 4 { // so that several connections lie in the pool
+			wg.Go(func() {
+				if err := change(fmt.Sprintf("before-%d-%d", round, i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		// As a restart does, only that it takes no time: all other connections end.
+		const end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+		if _, err := other.Exec(t.Context(), end); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(fmt.Sprintf("after-%d", round)); err != nil {
+			t.Fatalf("round %d: %v", round+1, err)
 		}
 	}
 }
