@@ -155,6 +155,7 @@ chaos: ## Kill, freeze and roll every process of a cluster under load for CHAOS 
 .PHONY: bench
 bench: build ## Measure calls and lists direct, through a plain proxy and through erlmcp (ARGS="-clients 16 -rounds 4")
 	go run ./test/bench/cmd/bench -erlmcp $(BIN)/erlmcp $(ARGS)
+	go run ./test/bench/cmd/bench -erlmcp $(BIN)/erlmcp -sessions 10000 $(ARGS)
 
 .PHONY: microbench
 microbench: ## Run the Go benchmarks of all packages (BENCH=regexp)

@@ -234,11 +234,11 @@ func freeAddresses(t *testing.T, n int) (found []string) {
 
 func TestReportReplacesOnlyItsPart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "performance.md")
-	if err := os.WriteFile(file, []byte("# Before\n"+beginMarker+"\nold\n"+endMarker+"\nafter\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("# Before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := Replace(file, "new\n"); err != nil {
+		if err := Replace(file, "bench", "new\n"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -246,13 +246,13 @@ func TestReportReplacesOnlyItsPart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "# Before\n" + beginMarker + "\nnew\n" + endMarker + "\nafter\n"; string(got) != want {
+	if want := "# Before\n<!-- bench: begin -->\nnew\n<!-- bench: end -->\nafter\n"; string(got) != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if err := os.WriteFile(file, []byte("no place"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if Replace(file, "new") == nil {
+	if Replace(file, "bench", "new") == nil {
 		t.Error("a document without markers was accepted")
 	}
 }

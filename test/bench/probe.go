@@ -34,6 +34,11 @@ func (w Watched) CPU() (time.Duration, error) {
 
 // Mallocs is how many objects the process has allocated in its whole life.
 func (w Watched) Mallocs(ctx context.Context) (float64, error) {
+	return w.Metric(ctx, mallocsName)
+}
+
+// Metric reads one of the process's metrics.
+func (w Watched) Metric(ctx context.Context, name string) (float64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.Metrics, nil)
 	if err != nil {
 		return 0, err
@@ -44,21 +49,15 @@ func (w Watched) Mallocs(ctx context.Context) (float64, error) {
 	}
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
-	found := -1.0
 	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), mallocsName+" "); ok {
-			if found, err = strconv.ParseFloat(value, 64); err != nil {
-				return 0, fmt.Errorf("%s: %w", w.Metrics, err)
-			}
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return 0, err
 	}
-	if found < 0 {
-		return 0, fmt.Errorf("%s has no %s", w.Metrics, mallocsName)
-	}
-	return found, nil
+	return 0, fmt.Errorf("%s has no %s", w.Metrics, name)
 }
 
 // work is what processes did up to a moment, summed.

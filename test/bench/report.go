@@ -97,14 +97,9 @@ func processor() string {
 	return "an unknown processor"
 }
 
-// Markers of the part of a document that a report replaces.
-const (
-	beginMarker = "<!-- bench: begin -->"
-	endMarker   = "<!-- bench: end -->"
-)
-
-// Replace puts a report between the markers of a document.
-func Replace(file, report string) error {
+// Replace puts a report between the markers of a part of a document: <!-- part: begin --> and <!-- part: end -->.
+func Replace(file, part, report string) error {
+	beginMarker, endMarker := "<!-- "+part+": begin -->", "<!-- "+part+": end -->"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@
 //
 //	bench -erlmcp .build/bin/erlmcp -o docs/performance.md
 //	bench                                  only the server and the proxy: the yardsticks
+//	bench -erlmcp ... -sessions 10000      what sessions cost
 //
 // It prints a table in Markdown, and ends with 1 when any call failed. The server and the proxy are this program
 // too, started as `bench upstream` and `bench proxy`.
@@ -55,7 +56,7 @@ func command(ctx context.Context, args []string) (failed bool, err error) {
 type options struct {
 	erlmcp, calls, clients, only, out string
 	cluster                           bool
-	rounds                            int
+	rounds, sessions                  int
 	round                             time.Duration
 }
 
@@ -69,8 +70,21 @@ func measure(ctx context.Context, args []string) (failed bool, err error) {
 	flags.StringVar(&o.only, "only", "", "only the cases whose name contains this, such as \"tools/call, modern\"")
 	flags.IntVar(&o.rounds, "rounds", 12, "turns of each target")
 	flags.DurationVar(&o.round, "round", 500*time.Millisecond, "length of a turn")
+	flags.IntVar(&o.sessions, "sessions", 0, "measure what so many sessions cost instead")
 	flags.StringVar(&o.out, "o", "", "document whose marked part the report replaces")
 	if err := flags.Parse(args); err != nil {
+		return false, err
+	}
+	if o.sessions > 0 {
+		report, err := measureSessions(ctx, o)
+		if err != nil {
+			return false, err
+		}
+		report = fmt.Sprintf("Measured with `%s`. %s", said(args), report)
+		fmt.Print(report)
+		if o.out != "" {
+			err = bench.Replace(o.out, "sessions", report)
+		}
 		return false, err
 	}
 	plan := bench.Plan{Rounds: o.rounds, Round: o.round}
@@ -95,7 +109,7 @@ func measure(ctx context.Context, args []string) (failed bool, err error) {
 	report := bench.Markdown(all, "proxy", said(args))
 	fmt.Print(report)
 	if o.out != "" {
-		err = bench.Replace(o.out, report)
+		err = bench.Replace(o.out, "bench", report)
 	}
 	return bench.Failed(all), err
 }
