@@ -49,9 +49,12 @@ type HandlerConfig struct {
 	Status func() Status
 	// Metrics serves /metrics.
 	Metrics http.Handler
+	// Debug serves what begins with /debug/. It must ask who wants to know.
+	Debug http.Handler
 }
 
-// Handler serves /health, /ready, /status and /metrics. Where Status or Metrics is nil its path is not found.
+// Handler serves /health, /ready, /status, /metrics and /debug/. Where Status, Metrics or Debug is nil its path is not
+// found.
 func Handler(c HandlerConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
@@ -71,6 +74,9 @@ func Handler(c HandlerConfig) http.Handler {
 	}
 	if c.Metrics != nil {
 		mux.Handle("GET /metrics", c.Metrics)
+	}
+	if c.Debug != nil {
+		mux.Handle("/debug/", c.Debug)
 	}
 	return mux
 }

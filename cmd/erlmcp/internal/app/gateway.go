@@ -234,7 +234,7 @@ func (p *process) wireHealth(context.Context) error {
 		return nil
 	}
 	handler := health.Handler(health.HandlerConfig{
-		Checker: p.health, Started: p.started, Metrics: p.metrics.Handler(),
+		Checker: p.health, Started: p.started, Metrics: p.metrics.Handler(), Debug: p.debug(),
 		Status: func() health.Status {
 			n, _ := p.heartbeat.Nodes()
 			return health.Status{

@@ -67,6 +67,22 @@ func (s *System) lookup(name string) string {
 	return ""
 }
 
+// apiKey is the key that the environment gives; empty where it gives none.
+func (s *System) apiKey() (string, error) {
+	if key := s.lookup("ERLMCP_API_KEY"); key != "" {
+		return key, nil
+	}
+	path := s.lookup("ERLMCP_API_KEY_FILE")
+	if path == "" {
+		return "", nil
+	}
+	key, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("ERLMCP_API_KEY_FILE: %w", err)
+	}
+	return strings.TrimSpace(string(key)), nil
+}
+
 // do connects, and calls what the command does. Its errors say what to do.
 func (a *admin) do(ctx context.Context, call func(context.Context, grpc.ClientConnInterface) error) error {
 	if err := checkOutput(a.output); err != nil {
@@ -87,23 +103,17 @@ func (a *admin) do(ctx context.Context, call func(context.Context, grpc.ClientCo
 
 // connect fills in what the environment says, and opens the connection.
 func (a *admin) connect() (*grpc.ClientConn, error) {
-	for _, from := range []struct {
-		at       *string
-		variable string
-	}{{&a.addr, "ERLMCP_ADDR"}, {&a.key, "ERLMCP_API_KEY"}} {
-		if *from.at == "" {
-			*from.at = a.system.lookup(from.variable)
-		}
+	if a.addr == "" {
+		a.addr = a.system.lookup("ERLMCP_ADDR")
 	}
 	if a.addr == "" {
 		a.addr = defaultAddr
 	}
-	if path := a.system.lookup("ERLMCP_API_KEY_FILE"); a.key == "" && path != "" {
-		key, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("ERLMCP_API_KEY_FILE: %w", err)
+	if a.key == "" {
+		var err error
+		if a.key, err = a.system.apiKey(); err != nil {
+			return nil, err
 		}
-		a.key = strings.TrimSpace(string(key))
 	}
 	creds, err := a.credentials()
 	if err != nil {

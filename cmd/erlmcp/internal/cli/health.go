@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,6 +41,11 @@ func healthFlags(s *System, c *cobra.Command) *healthClient {
 
 // get reads one of the health port's pages.
 func (h *healthClient) get(ctx context.Context, path string) (status int, body []byte, err error) {
+	return h.ask(ctx, http.MethodGet, path, "", "")
+}
+
+// ask sends a request to the health port, with a key where there is one.
+func (h *healthClient) ask(ctx context.Context, method, path, key, content string) (status int, body []byte, err error) {
 	addr := h.addr
 	if addr == "" {
 		port, err := config.Lookup(config.Source{Search: searchPath(), Environ: h.system.Environ}, "ports.health")
@@ -52,9 +59,12 @@ func (h *healthClient) get(ctx context.Context, path string) (status int, body [
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, strings.NewReader(content))
 	if err != nil {
 		return 0, nil, usagef("--health-addr %q is no host:port", addr)
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
 	}
 	// A transport of its own, so that no proxy is asked and no connection stays.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -105,6 +115,44 @@ func pingCommand(s *System) *cobra.Command {
 		}
 		_, err = fmt.Fprintln(s.Out, "pong")
 		return err
+	}
+	return c
+}
+
+func logLevelCommand(s *System) *cobra.Command {
+	var key string
+	c := &cobra.Command{
+		Use: "log-level [debug|info|warn|error]", Short: "Show or change how much erlmcp logs, while it runs",
+		Long:    "Ask the health port for the log level, or change it until the process ends. Each process has its own; it takes an administrator's key where anonymous callers are not let in.",
+		Example: "  erlmcp log-level\n  erlmcp log-level debug --health-addr 127.0.0.1:9090",
+	}
+	h := healthFlags(s, c)
+	c.Args = takes(0, 1, "a level")
+	c.Flags().StringVar(&key, "key", "", "API `key` with the role admin (ERLMCP_API_KEY, which other users can't see)")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		method, level := http.MethodGet, ""
+		if len(args) == 1 {
+			method, level = http.MethodPut, args[0]
+		}
+		if key == "" {
+			var err error
+			if key, err = s.apiKey(); err != nil {
+				return err
+			}
+		}
+		code, body, err := h.ask(cmd.Context(), method, "/debug/log-level", key, level)
+		switch {
+		case err != nil:
+			return err
+		case code == http.StatusNoContent:
+			return nil
+		case code == http.StatusOK:
+			_, err = s.Out.Write(body)
+			return err
+		case code == http.StatusUnauthorized, code == http.StatusForbidden:
+			return errors.New("this needs an administrator's key: give --key or ERLMCP_API_KEY")
+		}
+		return fmt.Errorf("refused (%d): %s", code, bytes.TrimSpace(body))
 	}
 	return c
 }

@@ -105,7 +105,7 @@ func newRoot(s *System) *cobra.Command {
 	}
 	add("run", runCommands(s)...)
 	add("run", stdioCommand(s))
-	add("look", pingCommand(s), statusCommand(s), getpidCommand(s), stopCommand(s), memoryCommand(s))
+	add("look", pingCommand(s), statusCommand(s), logLevelCommand(s), getpidCommand(s), stopCommand(s), memoryCommand(s))
 	add("look", adminCommands(s)...)
 	add("look", consoleCommand(s))
 	add("config", configCommand(s), importCommand(s), migrateCommand(s), backupCommand(s))
