@@ -80,7 +80,7 @@ func measure(ctx context.Context, args []string) (failed bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		report = fmt.Sprintf("Measured with `%s`. %s", said(args), report)
+		report = "Measured with `" + said(args) + "`. " + report
 		fmt.Print(report)
 		if o.out != "" {
 			err = bench.Replace(o.out, "sessions", report)
