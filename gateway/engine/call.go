@@ -96,12 +96,12 @@ func (e *Engine) callServer(ctx context.Context, c Client, env envelope, m *json
 	if legacy {
 		params = era.RequestToLegacy(params)
 	}
-	answer, err := peer.Call(ctx, upstream.Request{Method: m.Method, Params: params, Headers: mirrored(c.Header, m, to)}, relay{out, env.logLevel != ""})
+	answer, err := e.config.Tracer.Call(ctx, server, peer, upstream.Request{Method: m.Method, Params: params, Headers: mirrored(c.Header, m, to)}, relay{out, env.logLevel != ""})
 	if err != nil {
 		if ctx.Err() == context.Canceled {
 			return Reply{}
 		}
-		e.config.Log.Warn("call failed", "server", server, "method", m.Method, "error", err)
+		e.config.Log.WarnContext(ctx, "call failed", "server", server, "method", m.Method, "error", err)
 		rpcErr, httpStatus := serverError(server, err)
 		return failure(m.ID, httpStatus, rpcErr)
 	}

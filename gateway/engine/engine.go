@@ -12,6 +12,8 @@ import (
 	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/trace"
 	"erlmcp.dev/shared/upstream"
 )
 
@@ -32,6 +34,8 @@ type Config struct {
 	// Sealer makes and opens session ids and request states.
 	Sealer Sealer
 	Meter  Meter
+	// Tracer traces requests; nil traces none.
+	Tracer *trace.Tracer
 	// Limiter bounds how often a principal asks; nil for no bound.
 	Limiter Limiter
 	// SlowTasks says that owners make tasks of slow calls where a server's declaration says nothing else, so that
@@ -103,6 +107,30 @@ type Measured struct {
 	Server, Name                 string // of calls
 	Failed                       bool   // a JSON-RPC error, or a result with isError
 	Duration                     time.Duration
+	Trace                        string // id of the trace that is kept of it, in hex; empty for none
+}
+
+// trace begins the span of a client's request. A subscription, which may last for days, has none.
+func (e *Engine) trace(ctx context.Context, c Client, m *jsonrpc.Message) (context.Context, *trace.Span) {
+	if m.Method == mcp.MethodListen {
+		return ctx, nil
+	}
+	return e.config.Tracer.Serve(ctx, c.Transport, m.Method, m.Params, c.Header)
+}
+
+// measure ends a request's measuring and its span.
+func (e *Engine) measure(ctx context.Context, span *trace.Span, measured *Measured, start time.Time) {
+	measured.Duration = time.Since(start)
+	if span != nil {
+		measured.Trace = trace.ID(ctx)
+		span.Named(measured.Server, measured.Name)
+		message := ""
+		if measured.Failed {
+			message = "answered with an error"
+		}
+		span.End(message)
+	}
+	e.config.Meter.Request(*measured)
 }
 
 // New makes an Engine.

@@ -47,11 +47,10 @@ func (s *Session) Version() string { return s.facts.Load().GetProtocolVersion() 
 // Initialize opens a session. The Session is nil where the Reply is an error.
 func (e *Engine) Initialize(ctx context.Context, c Client, m *jsonrpc.Message) (*Session, Reply) {
 	start := time.Now()
+	ctx, span := e.trace(ctx, c, m)
 	s, reply := e.initialize(ctx, c, m)
-	e.config.Meter.Request(Measured{
-		Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID,
-		Failed: s == nil, Duration: time.Since(start),
-	})
+	measured := Measured{Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID, Failed: s == nil}
+	e.measure(ctx, span, &measured, start)
 	return s, reply
 }
 
@@ -166,10 +165,10 @@ func (e *Engine) Session(ctx context.Context, c Client, token string) (*Session,
 func (s *Session) Request(ctx context.Context, m *jsonrpc.Message, out Stream) Reply {
 	start := time.Now()
 	measured := Measured{Transport: s.client.Transport, Method: m.Method, Principal: s.client.Principal.ID}
+	ctx, span := s.engine.trace(ctx, s.client, m)
 	reply := s.request(ctx, m, out, &measured)
 	measured.Failed = measured.Failed || reply.Status >= 400
-	measured.Duration = time.Since(start)
-	s.engine.config.Meter.Request(measured)
+	s.engine.measure(ctx, span, &measured, start)
 	return reply
 }
 

@@ -23,10 +23,10 @@ func (e *Engine) Modern(ctx context.Context, c Client, m *jsonrpc.Message, out S
 	}
 	start := time.Now()
 	measured := Measured{Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID}
+	ctx, span := e.trace(ctx, c, m)
 	reply := e.modern(ctx, c, m, out, &measured)
 	measured.Failed = measured.Failed || reply.Status >= 400
-	measured.Duration = time.Since(start)
-	e.config.Meter.Request(measured)
+	e.measure(ctx, span, &measured, start)
 	return reply
 }
 

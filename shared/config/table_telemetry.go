@@ -16,13 +16,19 @@ func telemetrySettings() []Setting {
 		},
 		{
 			Key: "otel.enabled", Env: []string{"OTEL_ENABLED"}, Kind: Bool, Default: "false",
-			Doc: "Sends traces and metrics by OTLP. The standard OTEL_* variables hold beside these.",
+			Doc: "Sends traces by OTLP. The standard OTEL_EXPORTER_OTLP_* variables hold beside these.",
 			at:  func(c *Config) any { return &c.OTel.Enabled },
 		},
 		{
 			Key: "otel.endpoint", Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT"}, Kind: URL, Default: "http://localhost:4317",
-			Doc: "OTLP collector, gRPC.",
+			Doc: "OTLP collector. Over HTTP the path is part of it: http://collector:4318/v1/traces.",
 			at:  func(c *Config) any { return &c.OTel.Endpoint },
+		},
+		{
+			Key: "otel.protocol", Env: []string{"OTEL_EXPORTER_OTLP_PROTOCOL"}, Kind: Choice, Default: "grpc",
+			Choices: []string{"grpc", "http/protobuf"},
+			Doc:     "What the collector speaks.",
+			at:      func(c *Config) any { return &c.OTel.Protocol },
 		},
 		{
 			Key: "otel.service", Env: []string{"OTEL_SERVICE_NAME"}, Kind: String, Default: "erlmcp",

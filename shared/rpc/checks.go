@@ -18,6 +18,7 @@ import (
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	optionsv1 "erlmcp.dev/proto/erlmcp/options/v1"
 	"erlmcp.dev/shared/access"
+	"erlmcp.dev/shared/trace"
 )
 
 // DefaultDeadline is how long a unary call may take that carries no deadline of its own.
@@ -32,6 +33,7 @@ type checks struct {
 	validator    protovalidate.Validator
 	needs        sync.Map // full method -> optionsv1.Access, of what is registered
 	audit        func(context.Context, *metricsv1.AuditEvent)
+	tracer       *trace.Tracer
 	node         string
 	log          *slog.Logger
 }
@@ -74,7 +76,9 @@ func (c *checks) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err := c.validate(req); err != nil {
 		return nil, c.status(running.method, err)
 	}
+	ctx, span := c.tracer.Handle(ctx, running.method)
 	response, err = handle(ctx, req)
+	span.End(wrong(err))
 	return response, c.status(running.method, err)
 }
 
@@ -87,7 +91,18 @@ func (c *checks) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInf
 	if err != nil {
 		return err
 	}
-	return c.status(running.method, handle(srv, &checkedStream{s, ctx, c}))
+	ctx, span := c.tracer.Handle(ctx, running.method)
+	err = handle(srv, &checkedStream{s, ctx, c})
+	span.End(wrong(err))
+	return c.status(running.method, err)
+}
+
+// wrong is what a trace says of an error: its code, for messages may hold what traces should not.
+func wrong(err error) string {
+	if err == nil {
+		return ""
+	}
+	return status.Code(err).String()
 }
 
 // checkedStream validates what is received.

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // the client's side of health checks
 	"google.golang.org/grpc/keepalive"
+
+	"erlmcp.dev/shared/trace"
 )
 
 // ClientConfig is what a client needs.
@@ -50,6 +52,12 @@ func dial(target string, config ClientConfig, more ...grpc.DialOption) (*grpc.Cl
 		grpc.WithDisableServiceConfig(), // whoever rules the DNS does not rule this
 		grpc.WithDisableRetry(),         // but for calls that were never begun
 		grpc.WithNoProxy(),              // proxies lead out of the cluster
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			return invoke(trace.Outgoing(ctx), method, req, reply, conn, options...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+			return open(trace.Outgoing(ctx), d, conn, method, options...)
+		}),
 	}, more...)
 	transport := insecure.NewCredentials()
 	if config.TLS != nil {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+	"erlmcp.dev/shared/trace"
 )
 
 // Local is the channel to services of the same process: register them, and call them over it. Calls pass the
@@ -50,7 +51,9 @@ type LocalConfig struct {
 	Node string
 	// Audit is as in [ServerConfig].
 	Audit func(ctx context.Context, event *metricsv1.AuditEvent)
-	Log   *slog.Logger
+	// Tracer traces calls that belong to a trace; nil traces none.
+	Tracer *trace.Tracer
+	Log    *slog.Logger
 }
 
 // NewLocal makes a Local.
@@ -59,6 +62,7 @@ func NewLocal(config LocalConfig) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
+	checks.tracer = config.Tracer
 	l := &Local{checks: checks, idle: make(chan struct{})}
 	l.methods.Store(&map[string]localMethod{})
 	return l, nil
@@ -135,7 +139,7 @@ func (d detached) AfterFunc(f func()) (stop func() bool) { return context.AfterF
 
 // handlerContext makes the context of a call's handler. What the caller sends as metadata comes in as such.
 func handlerContext(ctx context.Context, stream grpc.ServerTransportStream) context.Context {
-	md, sent := metadata.FromOutgoingContext(ctx)
+	md, sent := metadata.FromOutgoingContext(trace.Outgoing(ctx))
 	ctx = detached{ctx}
 	if sent {
 		ctx = metadata.NewIncomingContext(ctx, md)

@@ -18,6 +18,7 @@ import (
 
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	"erlmcp.dev/shared/access"
+	"erlmcp.dev/shared/trace"
 )
 
 // MaxMessage is the longest message between services, in bytes.
@@ -50,7 +51,9 @@ type ServerConfig struct {
 	Audit func(ctx context.Context, event *metricsv1.AuditEvent)
 	// Drain is how long calls may go on once Serve's ctx ended; 10 s when 0.
 	Drain time.Duration
-	Log   *slog.Logger
+	// Tracer traces calls that belong to a trace; nil traces none.
+	Tracer *trace.Tracer
+	Log    *slog.Logger
 }
 
 // NewServer makes a Server.
@@ -59,6 +62,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	checks.tracer = config.Tracer
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),

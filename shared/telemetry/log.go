@@ -1,11 +1,14 @@
 package telemetry
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Formats of a log.
@@ -37,10 +40,28 @@ func NewLog(c LogConfig) *slog.Logger {
 	}
 	options := &slog.HandlerOptions{Level: c.Level, ReplaceAttr: redact}
 	if c.Format == FormatText || c.Format == FormatAuto && isTerminal(c.Output) {
-		return slog.New(slog.NewTextHandler(c.Output, options))
+		return slog.New(traced{slog.NewTextHandler(c.Output, options)})
 	}
-	return slog.New(slog.NewJSONHandler(c.Output, options))
+	return slog.New(traced{slog.NewJSONHandler(c.Output, options)})
 }
+
+// traced adds to each line the trace and the span that it was written in, if any.
+type traced struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (t traced) Handle(ctx context.Context, r slog.Record) error {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+		r = r.Clone()
+		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	}
+	return t.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (t traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{t.Handler.WithAttrs(attrs)} }
+
+// WithGroup implements slog.Handler.
+func (t traced) WithGroup(name string) slog.Handler { return traced{t.Handler.WithGroup(name)} }
 
 // ParseLevel reads a level as operators write it: debug, info, warn (or warning), error.
 func ParseLevel(s string) (slog.Level, error) {

@@ -93,6 +93,7 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError, // a broken series must not hide the others
 		MaxRequestsInFlight: 4,
+		EnableOpenMetrics:   true, // exemplars need it
 		Timeout:             10 * time.Second,
 	})
 }

@@ -79,8 +79,8 @@ func TestNamesOfOursFollowPrometheusCustom(t *testing.T) {
 
 func TestRequestsAreCountedByTransportAndMethod(t *testing.T) {
 	m := telemetry.NewMetrics()
-	m.Request(telemetry.TransportTCP, mcp.MethodToolsCall).Done(3*time.Millisecond, false)
-	m.Request(telemetry.TransportTCP, mcp.MethodToolsCall).Done(2*time.Second, true)
+	m.Request(telemetry.TransportTCP, mcp.MethodToolsCall).Done(3*time.Millisecond, false, "")
+	m.Request(telemetry.TransportTCP, mcp.MethodToolsCall).Done(2*time.Second, true, "")
 	expect(t, scrape(t, m),
 		`erlmcp_requests_total{method="tools/call",transport="tcp"} 2`,
 		`erlmcp_request_errors_total{method="tools/call",transport="tcp"} 1`,
@@ -92,9 +92,9 @@ func TestRequestsAreCountedByTransportAndMethod(t *testing.T) {
 
 func TestInventedMethodsAndTransportsMakeNoSeries(t *testing.T) {
 	m := telemetry.NewMetrics()
-	m.Request("http", "made/up").Done(0, true)
-	m.Request("http", "made/up/too").Done(0, true)
-	m.Request("pigeon", mcp.MethodPing).Done(0, false)
+	m.Request("http", "made/up").Done(0, true, "")
+	m.Request("http", "made/up/too").Done(0, true, "")
+	m.Request("pigeon", mcp.MethodPing).Done(0, false, "")
 	m.Transport("pigeon").Connected()
 	body := scrape(t, m)
 	expect(t, body,
@@ -158,7 +158,7 @@ func TestMemoryInUseIsBelowItsLimit(t *testing.T) {
 func TestCountingARequestAllocatesNothing(t *testing.T) {
 	m := telemetry.NewMetrics()
 	if n := testing.AllocsPerRun(1000, func() {
-		m.Request(telemetry.TransportHTTP, mcp.MethodToolsCall).Done(time.Millisecond, true)
+		m.Request(telemetry.TransportHTTP, mcp.MethodToolsCall).Done(time.Millisecond, true, "")
 	}); n != 0 {
 		t.Errorf("%v allocations a request", n)
 	}
@@ -169,7 +169,7 @@ func BenchmarkRequest(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			m.Request(telemetry.TransportHTTP, mcp.MethodToolsCall).Done(time.Millisecond, false)
+			m.Request(telemetry.TransportHTTP, mcp.MethodToolsCall).Done(time.Millisecond, false, "")
 		}
 	})
 }

@@ -16,10 +16,14 @@ type Request struct {
 }
 
 // Done counts a request that was answered d after it came. A failed one ended in a JSON-RPC error or in a result
-// with isError.
-func (r *Request) Done(d time.Duration, failed bool) {
+// with isError. trace is the id of its trace, empty for none: it becomes an exemplar of the duration.
+func (r *Request) Done(d time.Duration, failed bool, trace string) {
 	r.total.Inc()
-	r.duration.Observe(d.Seconds())
+	if o, ok := r.duration.(prometheus.ExemplarObserver); ok && trace != "" {
+		o.ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": trace})
+	} else {
+		r.duration.Observe(d.Seconds())
+	}
 	if failed {
 		r.errors.Inc()
 	}

@@ -38,14 +38,14 @@ func (o *Owner) callLegacy(ctx context.Context, end End, server string, req upst
 	name, _ := jsonrpc.GetString(req.Params, "name")
 	s := o.config.Catalog.Current().Server(server)
 	if req.Method != mcp.MethodToolsCall || !taskOnly(s, o.tool(server, name)) {
-		return end.Call(ctx, req, from)
+		return o.config.Tracer.Call(ctx, server, end, req, from)
 	}
 	var life jsonrpc.Object
 	life.Set("ttl", jsonrpc.IntID((callTimeout(s) + o.config.InputWait).Milliseconds()))
 	created := req
 	created.Journal = nil // the answer that counts is that of another request
 	created.Params = jsonrpc.With(req.Params, life.JSON(), "task")
-	reply, err := end.Call(ctx, created, from)
+	reply, err := o.config.Tracer.Call(ctx, server, end, created, from)
 	id, isTask := jsonrpc.GetString(reply.Result, "task", "taskId")
 	if err != nil || !isTask {
 		return reply, err

@@ -16,6 +16,7 @@ import (
 	"erlmcp.dev/services/session/tasks"
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/trace"
 	"erlmcp.dev/shared/upstream"
 )
 
@@ -75,6 +76,8 @@ type Config struct {
 	// PromoteAfter is how long a call takes at least that becomes a task, where its server's declaration says nothing;
 	// never when 0.
 	PromoteAfter time.Duration
+	// Tracer traces calls; nil traces none.
+	Tracer *trace.Tracer
 	// KeepTasks is how long the outcome of a task is kept, beyond the longest time that its call may take; 1 hour
 	// when 0.
 	KeepTasks time.Duration
@@ -352,6 +355,7 @@ type Asked struct {
 	Kind   StreamKind
 	// Again: it was sent to an owner before, which is gone.
 	Again bool
+	trace trace.Origin
 }
 
 // Request carries out a request of a session's client.
@@ -360,6 +364,7 @@ func (o *Owner) Request(ctx context.Context, id string, asked Asked, send func(E
 	if err != nil {
 		return err
 	}
+	asked.trace = trace.OriginOf(ctx)
 	return s.request(ctx, asked, send)
 }
 

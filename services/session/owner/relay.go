@@ -15,6 +15,7 @@ import (
 	"erlmcp.dev/shared/era"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/trace"
 	"erlmcp.dev/shared/upstream"
 )
 
@@ -30,6 +31,7 @@ type relayed struct {
 	declare   json.RawMessage
 	stream    *stream
 	cancel    context.CancelCauseFunc
+	trace     trace.Origin
 	keys      string // begins the keys of inputs
 	key       *keyed // nil where the client named none; a call under a key goes on when its client goes
 
@@ -107,7 +109,7 @@ func (o *Owner) Relay(ctx context.Context, req Relayed, send func([]byte) error)
 		return Outcome{}, e.listen(ctx, m, send)
 	}
 	r := newRelayed(e, req.Principal, m)
-	r.key = key
+	r.key, r.trace = key, trace.OriginOf(ctx)
 	if refused := r.begin(m); refused != nil {
 		return respond(m, failed(refused)), nil
 	}
@@ -132,7 +134,7 @@ func newRelayed(e *guest, principal string, m *jsonrpc.Message) *relayed {
 // begin starts the call.
 func (r *relayed) begin(m *jsonrpc.Message) *jsonrpc.Error {
 	var ctx context.Context
-	ctx, r.cancel = context.WithCancelCause(context.Background())
+	ctx, r.cancel = context.WithCancelCause(r.trace.In(context.Background()))
 	e := r.guest
 	g := e.guests
 	g.mu.Lock()
@@ -200,7 +202,7 @@ func (r *relayed) try(ctx context.Context, params json.RawMessage) upstream.Repl
 	case errors.Is(context.Cause(ctx), errNoInput):
 		return failed(jsonrpc.Errorf(jsonrpc.CodeInternal, "the call was cancelled: its client brought no input within %s", o.config.InputWait))
 	case context.Cause(ctx) == nil:
-		o.log.Warn("call failed", "server", r.guest.key.server, "method", r.method, "error", err)
+		o.log.WarnContext(ctx, "call failed", "server", r.guest.key.server, "method", r.method, "error", err)
 	}
 	return failed(upstream.Explain(r.guest.key.server, err))
 }
@@ -218,7 +220,7 @@ func (r *relayed) call(ctx context.Context, s *registryv1.CatalogServer, method 
 		var reply upstream.Reply
 		if o := r.guest.guests.owner; end.Modern {
 			request.Headers = o.mirrored(r.guest.key.server, method, params)
-			reply, err = end.Call(ctx, request, r)
+			reply, err = o.config.Tracer.Call(ctx, r.guest.key.server, end, request, r)
 		} else {
 			request.Params = era.RequestToLegacy(params)
 			if r.level != "" && end.Logging {

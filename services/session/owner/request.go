@@ -108,7 +108,7 @@ func (s *session) begin(asked Asked) (c *call, r *reader, refused *jsonrpc.Error
 	case len(s.calls) >= maxCalls:
 		return nil, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of this session are under way; try again later"), nil
 	}
-	c = &call{id: m.ID, server: asked.Server, method: m.Method, params: m.Params, stream: newStream(""), over: make(chan struct{}), fallsBack: asked.Kind == StreamFallsBack}
+	c = &call{id: m.ID, server: asked.Server, method: m.Method, params: m.Params, stream: newStream(""), over: make(chan struct{}), fallsBack: asked.Kind == StreamFallsBack, trace: asked.trace}
 	c.repeatable = s.repeatable(c)
 	if asked.Again && !c.repeatable {
 		return nil, nil, errOutcomeUnknown, nil
@@ -125,7 +125,7 @@ func (s *session) begin(asked Asked) (c *call, r *reader, refused *jsonrpc.Error
 
 // start has a call carried out; mu is held.
 func (s *session) start(c *call, run func(ctx context.Context)) {
-	ctx, cancel := context.WithCancelCause(s.ctx)
+	ctx, cancel := context.WithCancelCause(c.trace.In(s.ctx))
 	c.cancel = cancel
 	if c.stream.name != "" {
 		s.streams[c.stream.name] = c.stream
@@ -205,7 +205,7 @@ func (s *session) carryOut(ctx context.Context, c *call) upstream.Reply {
 	}
 	reply, err := key.once(ctx, func(ctx context.Context) (upstream.Reply, error) { return s.call(ctx, c, server) })
 	if err != nil {
-		s.owner.log.Warn("call failed", "session", s.record.ID, "server", c.server, "method", c.method, "error", err)
+		s.owner.log.WarnContext(ctx, "call failed", "session", s.record.ID, "server", c.server, "method", c.method, "error", err)
 		return failed(upstream.Explain(c.server, err))
 	}
 	return reply
@@ -262,7 +262,7 @@ func (s *session) callModern(ctx context.Context, end End, server string, from h
 	params = era.RequestToModern(params, era.Client{Capabilities: capabilities, Info: s.client.Load().Info, LogLevel: level})
 	headers := s.owner.mirrored(server, method, params)
 	for range maxRounds {
-		reply, err := end.Call(ctx, upstream.Request{Method: method, Params: params, Headers: headers}, from)
+		reply, err := s.owner.config.Tracer.Call(ctx, server, end, upstream.Request{Method: method, Params: params, Headers: headers}, from)
 		if err != nil {
 			return reply, err
 		}

@@ -15,6 +15,7 @@ import (
 	"erlmcp.dev/shared/catalog"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/trace"
 )
 
 // session is a legacy client's session at its owner.
@@ -55,6 +56,7 @@ type call struct {
 	method string
 	params json.RawMessage
 	stream *stream
+	trace  trace.Origin // of the request
 	cancel context.CancelCauseFunc
 	over   chan struct{} // closed when its answer is on the stream
 

@@ -123,15 +123,15 @@ func (l *Legacy) read(ctx context.Context, response *http.Response, call *mux.Ca
 			}
 			at.fruitless = 0
 		}
-		at.tell(event)
 		if call != nil {
 			select {
 			case <-call.Done:
 				answered = true
-				return nil
+				return nil // behind the answer there is no place to go on from
 			default:
 			}
 		}
+		at.tell(event)
 	}
 }
 

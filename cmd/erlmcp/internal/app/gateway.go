@@ -37,7 +37,7 @@ type meter struct {
 
 // Request implements engine.Meter.
 func (m meter) Request(r engine.Measured) {
-	m.metrics.Request(r.Transport, r.Method).Done(r.Duration, r.Failed)
+	m.metrics.Request(r.Transport, r.Method).Done(r.Duration, r.Failed, r.Trace)
 	m.recorder.Record(r.Principal, r.Server, r.Method, r.Name, r.Failed, r.Duration)
 }
 
@@ -54,7 +54,7 @@ func (p *process) wireGateway(context.Context) error {
 	}
 	e := engine.New(engine.Config{
 		Catalog: p.follower, Servers: servers, Owners: directory, Sealer: p.keys,
-		Meter: meter{p.metrics, recorder}, Limiter: limiter, Draining: p.draining, Version: build.Version, Log: p.log,
+		Meter: meter{p.metrics, recorder}, Limiter: limiter, Tracer: p.tracer, Draining: p.draining, Version: build.Version, Log: p.log,
 		SlowTasks: p.cfg.Tasks.PromoteAfter > 0, InputWait: p.cfg.Limits.InputWait,
 	})
 	p.onCatalog = append(p.onCatalog, servers.CatalogChanged, e.CatalogChanged)

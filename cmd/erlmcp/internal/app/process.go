@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc"
 
 	"erlmcp.dev/cmd/erlmcp/internal/build"
@@ -28,6 +29,7 @@ import (
 	"erlmcp.dev/shared/rpc"
 	"erlmcp.dev/shared/seal"
 	"erlmcp.dev/shared/telemetry"
+	"erlmcp.dev/shared/trace"
 	"erlmcp.dev/shared/upstream/dial"
 	"erlmcp.dev/shared/upstream/mcphttp"
 	"erlmcp.dev/shared/usage"
@@ -39,6 +41,7 @@ type process struct {
 	roles    []Role
 	started  time.Time
 	level    *slog.LevelVar
+	tracer   *trace.Tracer // nil while nothing is traced
 	log      *slog.Logger
 	keys     *seal.Keys
 	metrics  *telemetry.Metrics
@@ -102,6 +105,16 @@ func newProcess(cfg config.Config, roles []Role) (*process, error) {
 		sessions:     func() int { return 0 },
 		sessionBytes: func() int { return 0 },
 		connections:  func() map[string]int { return nil },
+	}
+	if o := cfg.OTel; o.Enabled {
+		p.tracer, err = trace.New(context.Background(), trace.Config{
+			Endpoint: o.Endpoint, HTTP: o.Protocol == "http/protobuf", Service: o.Service, Version: build.Version, Node: cfg.Node, Sampling: o.Sampling,
+		})
+		if err != nil {
+			return nil, err
+		}
+		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { p.log.Warn("traces are not sent", "error", err) }))
+		p.closers = append(p.closers, p.tracer.Close)
 	}
 	p.leaving, p.leave = context.WithCancel(context.Background())
 	p.draining, p.drain = context.WithCancel(context.Background())

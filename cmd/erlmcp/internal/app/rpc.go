@@ -22,7 +22,7 @@ import (
 // on which others reach this one.
 func (p *process) wireRPC() error {
 	var err error
-	if p.local, err = rpc.NewLocal(rpc.LocalConfig{Node: p.cfg.Node, Audit: p.audit, Log: p.log}); err != nil {
+	if p.local, err = rpc.NewLocal(rpc.LocalConfig{Node: p.cfg.Node, Audit: p.audit, Tracer: p.tracer, Log: p.log}); err != nil {
 		return err
 	}
 	p.client = rpc.ClientConfig{Node: p.cfg.Node, Services: p.keys}
@@ -119,7 +119,7 @@ func (p *process) wireServing(context.Context) error {
 		return nil
 	}
 	server, err := rpc.NewServer(rpc.ServerConfig{
-		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Audit: p.audit, Drain: p.cfg.Drain, Log: p.log,
+		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Audit: p.audit, Drain: p.cfg.Drain, Tracer: p.tracer, Log: p.log,
 	})
 	if err != nil {
 		return err

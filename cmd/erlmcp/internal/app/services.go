@@ -214,7 +214,7 @@ func (p *process) wireSession(context.Context) error {
 	sessions := owner.New(owner.Config{
 		Node: node, Store: held, Shared: p.cfg.Redis.Set, Catalog: p.follower, Ready: p.follower.Ready, Opener: opener, ListChanged: p.refresher(),
 		Drain: p.cfg.Drain / 2, IdleTime: p.cfg.Limits.SessionIdle, MaxAge: p.cfg.Limits.SessionAge, InputWait: p.cfg.Limits.InputWait, MaxSessions: p.cfg.Limits.Sessions, Log: p.log,
-		PromoteAfter: p.cfg.Tasks.PromoteAfter, KeepTasks: p.cfg.Tasks.Keep,
+		Tracer: p.tracer, PromoteAfter: p.cfg.Tasks.PromoteAfter, KeepTasks: p.cfg.Tasks.Keep,
 		Created: p.metrics.SessionCreated, Ended: p.metrics.SessionClosed,
 	})
 	p.onCatalog = append(p.onCatalog, shared.CatalogChanged, sessions.CatalogChanged)

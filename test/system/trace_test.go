@@ -1,0 +1,208 @@
+package system
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+
+	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/testkit"
+	"erlmcp.dev/test/cluster"
+)
+
+// collector takes traces by OTLP.
+type collector struct {
+	collectorv1.UnimplementedTraceServiceServer
+	url   string
+	mu    sync.Mutex
+	spans []*tracev1.Span
+}
+
+func newCollector(t *testing.T) *collector {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, server := &collector{url: "http://" + l.Addr().String()}, grpc.NewServer()
+	collectorv1.RegisterTraceServiceServer(server, c)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// Export implements collectorv1.TraceServiceServer.
+func (c *collector) Export(_ context.Context, req *collectorv1.ExportTraceServiceRequest) (*collectorv1.ExportTraceServiceResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range req.GetResourceSpans() {
+		for _, s := range r.GetScopeSpans() {
+			c.spans = append(c.spans, s.GetSpans()...)
+		}
+	}
+	return &collectorv1.ExportTraceServiceResponse{}, nil
+}
+
+// names are those of a trace's spans, by id.
+func (c *collector) trace(id string) map[string]*tracev1.Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	spans := map[string]*tracev1.Span{}
+	for _, s := range c.spans {
+		if hex.EncodeToString(s.GetTraceId()) == id {
+			spans[hex.EncodeToString(s.GetSpanId())] = s
+		}
+	}
+	return spans
+}
+
+// parents is what each server heard of the trace that a call belongs to.
+type parents struct {
+	mu    sync.Mutex
+	heard []string // "<header> <_meta's>"
+}
+
+func (p *parents) last() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.heard) == 0 {
+		return ""
+	}
+	return p.heard[len(p.heard)-1]
+}
+
+// served is a server that notes the trace of each call.
+func (p *parents) served(t *testing.T, stateless bool) string {
+	server := sdk.NewServer(&sdk.Implementation{Name: "traced", Version: "1"}, nil)
+	server.AddTool(&sdk.Tool{Name: "work", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: "done"}}}, nil
+	})
+	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{Stateless: stateless})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if m, err := jsonrpc.Parse(body); err == nil && m.Method == "tools/call" {
+			meta, _ := jsonrpc.GetString(m.Params, "_meta", "traceparent")
+			p.mu.Lock()
+			p.heard = append(p.heard, r.Header.Get("traceparent")+" "+meta)
+			p.mu.Unlock()
+		}
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s.URL
+}
+
+// A trace that a client begins goes on through gateway and owner to the server, in either era, and can be seen whole at
+// the collector; one that is malformed is not taken for one.
+func TestATraceIsWhole(t *testing.T) {
+	c, p := newCollector(t), &parents{}
+	many := cluster.RunCluster(t, cluster.Erlmcp{
+		Binary: erlmcp, Env: []string{"OTEL_ENABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT=" + c.url, "OTEL_BSP_SCHEDULE_DELAY=100"},
+		Config: fmt.Sprintf("servers:\n  - {name: modern, url: %q}\n  - {name: legacy, url: %q}\n", p.served(t, true), p.served(t, false)),
+	}, cluster.Layout{})
+	const span = "00f067aa0ba902b7"
+	call := func(view, meta string, header map[string]string) {
+		t.Helper()
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"work","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}` + meta + `}}}`
+		testkit.Eventually(t, func() error {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, many.URL(view), strings.NewReader(body))
+			if err != nil {
+				return err
+			}
+			for k, v := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "work"} {
+				req.Header.Set(k, v)
+			}
+			for k, v := range header {
+				req.Header.Set(k, v)
+			}
+			response, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			text, err := io.ReadAll(response.Body)
+			if err != nil || !strings.Contains(string(text), "done") {
+				return fmt.Errorf("%d %s, %w", response.StatusCode, text, err)
+			}
+			return nil
+		}, 20*time.Second)
+	}
+	for i, x := range []struct {
+		view  string
+		meta  bool // where the client puts its trace
+		steps []string
+	}{
+		{"modern", false, []string{"tools/call", "tools/call modern"}},
+		{"modern", true, []string{"tools/call", "tools/call modern"}},
+		{"legacy", false, []string{"tools/call", "/erlmcp.session.v1.UpstreamService/Call", "tools/call legacy"}},
+		{"legacy", true, []string{"tools/call", "/erlmcp.session.v1.UpstreamService/Call", "tools/call legacy"}},
+	} {
+		id := fmt.Sprintf("4bf92f3577b34da6a3ce929d0e0e47%02x", i)
+		parent := "00-" + id + "-" + span + "-01"
+		meta, header := "", map[string]string{"traceparent": parent}
+		if x.meta { // which counts for more
+			meta, header = `,"traceparent":"`+parent+`"`, map[string]string{"traceparent": "00-11111111111111111111111111111111-2222222222222222-01"}
+		}
+		call(x.view, meta, header)
+		testkit.Eventually(t, func() error { // spans come in batches
+			spans := c.trace(id)
+			var names []string
+			last := ""
+			for at := span; ; {
+				next := ""
+				for key, s := range spans {
+					if hex.EncodeToString(s.GetParentSpanId()) == at {
+						next = key
+						names = append(names, s.GetName())
+					}
+				}
+				if next == "" {
+					break
+				}
+				at, last = next, next
+			}
+			if !slices.Equal(names, x.steps) {
+				return fmt.Errorf("%s: the trace has the steps %q, want %q", x.view, names, x.steps)
+			}
+			if want := "00-" + id + "-" + last + "-01"; p.last() != want+" "+want {
+				return fmt.Errorf("%s: the server heard %q, want %q twice", x.view, p.last(), want)
+			}
+			return nil
+		}, 20*time.Second)
+	}
+
+	// What is no trace context begins a trace of its own.
+	for _, forged := range []string{"00-xyz", "00-00000000000000000000000000000000-0000000000000000-01", "ff-" + strings.Repeat("1", 32) + "-" + span + "-01", strings.Repeat("1", 3000)} {
+		call("modern", "", map[string]string{"traceparent": forged, "tracestate": strings.Repeat("x=1,", 600)})
+		if heard := p.last(); !strings.HasPrefix(heard, "00-") || strings.Contains(heard, forged[:6]) || len(heard) != 55*2+1 {
+			t.Errorf("of the trace %.60q the server heard %q", forged, heard)
+		}
+	}
+}
