@@ -182,7 +182,7 @@ func TestAProgramsEndEndsWhoLeftItsGroup(t *testing.T) {
 }
 
 func TestAWatchdogIsForPrograms(t *testing.T) {
-	for _, mark := range []string{"", "HOME=/", "ERLMCP_PROGRAM="} {
+	for _, mark := range []string{"", "HOME=/", "_ERLMCP_PROGRAM="} {
 		if err := stdio.Watch(strings.NewReader(""), mark); err == nil {
 			t.Errorf("it would end all processes with %q", mark)
 		}

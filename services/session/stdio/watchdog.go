@@ -20,8 +20,9 @@ import (
 // all programs and what they start have in their environment. Out of reach is only who both left the group and cleared
 // its environment; on other systems, who left the group.
 
-// markName is the variable; its value is the Runner's random name, and the program's number behind it.
-const markName = "ERLMCP_PROGRAM="
+// markName is the variable; its value is the Runner's random name, and the program's number behind it. It does not begin
+// with ERLMCP_, since a program may be erlmcp, which refuses such variables that it does not know.
+const markName = "_ERLMCP_PROGRAM="
 
 type watchdog struct {
 	command []string

@@ -182,7 +182,7 @@ func testEvents(t *testing.T, open Open) {
 		l.gone("x", 0)
 		l.reads("x", first, false, "12345", "6")
 		huge := l.append("x", strings.Repeat("x", 11))
-		if huge != first+3 {
+		if huge <= first+2 {
 			t.Fatalf("the huge event is %d", huge)
 		}
 		l.gone("x", first+2)
