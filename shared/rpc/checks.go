@@ -34,6 +34,7 @@ type checks struct {
 	needs        sync.Map // full method -> optionsv1.Access, of what is registered
 	audit        func(context.Context, *metricsv1.AuditEvent)
 	tracer       *trace.Tracer
+	measure      func(method string, code codes.Code, d time.Duration)
 	node         string
 	log          *slog.Logger
 }
@@ -173,6 +174,9 @@ func (c *checks) ended(ctx context.Context, running *call, req any, err error) {
 	if c.log.Enabled(ctx, slog.LevelDebug) {
 		c.log.DebugContext(ctx, "a call ended", "method", running.method, "principal", running.caller.ID,
 			"code", status.Code(err).String(), "duration", time.Since(running.began))
+	}
+	if c.measure != nil {
+		c.measure(running.method, status.Code(err), time.Since(running.began))
 	}
 	// Those who can't say who they are would fill the audit trail with nothing.
 	if c.audit != nil && running.need == optionsv1.Access_ACCESS_ADMIN && running.caller.ID != "" {

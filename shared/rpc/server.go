@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -51,6 +52,8 @@ type ServerConfig struct {
 	Audit func(ctx context.Context, event *metricsv1.AuditEvent)
 	// Drain is how long calls may go on once Serve's ctx ended; 10 s when 0.
 	Drain time.Duration
+	// Measure hears how each call of a registered method ended. Optional; must not block.
+	Measure func(method string, code codes.Code, d time.Duration)
 	// Tracer traces calls that belong to a trace; nil traces none.
 	Tracer *trace.Tracer
 	Log    *slog.Logger
@@ -62,7 +65,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks.tracer = config.Tracer
+	checks.tracer, checks.measure = config.Tracer, config.Measure
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),

@@ -19,6 +19,7 @@ type Metrics struct {
 	sources  atomic.Pointer[Sources]
 
 	requests  *requestTable
+	servers   *serverTable
 	transport map[string]*Transport
 	sessions  struct{ created, closed prometheus.Counter }
 }
@@ -31,6 +32,8 @@ type Sources struct {
 	Sessions func() int
 	// CacheBytes is the memory of sessions and catalogue, in bytes.
 	CacheBytes func() uint64
+	// Servers counts the servers behind by their state, such as "ready".
+	Servers func() map[string]int
 	// Cluster is what is known of the other nodes.
 	Cluster func() Cluster
 }
@@ -50,6 +53,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.sources.Store(&Sources{})
 	m.requests = newRequestTable(m.registry)
+	m.servers = newServerTable(m.registry)
 	m.transport = newTransports(m.registry)
 	m.sessions.created = counter("erlmcp_sessions_created_total", "Sessions that clients opened at this process.")
 	m.sessions.closed = counter("erlmcp_sessions_closed_total", "Sessions that ended at this process, for whatever reason.")

@@ -10,6 +10,7 @@ import (
 type stateCollector struct {
 	sources                                       *atomic.Pointer[Sources]
 	ready, sessions, cache, nodes, expected, sync *prometheus.Desc
+	servers                                       *prometheus.Desc
 }
 
 func newStateCollector(sources *atomic.Pointer[Sources]) *stateCollector {
@@ -20,13 +21,14 @@ func newStateCollector(sources *atomic.Pointer[Sources]) *stateCollector {
 		cache:    desc("erlmcp_memory_ets", "Bytes of memory that sessions, with the messages that wait in them, and the catalogue take: an estimate."),
 		nodes:    desc("erlmcp_cluster_nodes", "Nodes that live, as this one knows."),
 		expected: desc("erlmcp_cluster_nodes_expected", "Nodes that there should be."),
+		servers:  prometheus.NewDesc("erlmcp_servers", "Servers behind, by the state that they are in as this process knows.", []string{"state"}, nil),
 		sync:     desc("erlmcp_cluster_sync_status", "1 while this node's membership and catalogue are fresh."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.ready, c.sessions, c.cache, c.nodes, c.expected, c.sync} {
+	for _, d := range []*prometheus.Desc{c.ready, c.sessions, c.cache, c.nodes, c.expected, c.sync, c.servers} {
 		out <- d
 	}
 }
@@ -58,6 +60,11 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	send(c.cache, float64(cache))
 	send(c.nodes, float64(cluster.Nodes))
 	send(c.expected, float64(cluster.Expected))
+	if s.Servers != nil {
+		for state, n := range s.Servers() {
+			out <- prometheus.MustNewConstMetric(c.servers, prometheus.GaugeValue, float64(n), state)
+		}
+	}
 	send(c.sync, zeroOne(cluster.InSync))
 }
 

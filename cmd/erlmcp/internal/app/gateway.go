@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	"erlmcp.dev/shared/config"
 	"erlmcp.dev/shared/health"
 	"erlmcp.dev/shared/rpc"
@@ -38,6 +40,9 @@ type meter struct {
 // Request implements engine.Meter.
 func (m meter) Request(r engine.Measured) {
 	m.metrics.Request(r.Transport, r.Method).Done(r.Duration, r.Failed, r.Trace)
+	if r.Server != "" {
+		m.metrics.Server(r.Server, r.Duration, r.Failed)
+	}
 	m.recorder.Record(r.Principal, r.Server, r.Method, r.Name, r.Failed, r.Duration)
 }
 
@@ -210,6 +215,23 @@ func (p *process) runHTTP(ctx context.Context, name string, l net.Listener, hand
 	return nil
 }
 
+// serverStates counts the servers of the catalogue by their state.
+func (p *process) serverStates() map[string]int {
+	states := map[string]int{}
+	for number, name := range registryv1.ServerState_name {
+		if number != 0 {
+			states[stateName(name)] = 0
+		}
+	}
+	current := p.follower.Current()
+	for _, name := range current.Servers() {
+		states[stateName(current.Server(name).GetState().String())]++
+	}
+	return states
+}
+
+func stateName(s string) string { return strings.ToLower(strings.TrimPrefix(s, "SERVER_STATE_")) }
+
 func limited(l net.Listener, most int) net.Listener {
 	if most <= 0 {
 		return l
@@ -225,6 +247,7 @@ func (p *process) wireHealth(context.Context) error {
 	p.metrics.Watch(telemetry.Sources{
 		Ready: p.health.Ready, Sessions: p.sessions,
 		CacheBytes: func() uint64 { return uint64(p.follower.Current().Bytes() + p.sessionBytes()) },
+		Servers:    p.serverStates,
 		Cluster: func() telemetry.Cluster {
 			n, fresh := p.heartbeat.Nodes()
 			return telemetry.Cluster{Nodes: n, Expected: max(p.cfg.Cluster.ExpectedNodes, n), InSync: fresh && p.follower.Ready() == nil}

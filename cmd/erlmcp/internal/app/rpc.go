@@ -119,7 +119,7 @@ func (p *process) wireServing(context.Context) error {
 		return nil
 	}
 	server, err := rpc.NewServer(rpc.ServerConfig{
-		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Audit: p.audit, Drain: p.cfg.Drain, Tracer: p.tracer, Log: p.log,
+		Authenticator: p.authn, Services: p.keys, TLS: p.tls, Node: p.cfg.Node, Audit: p.audit, Drain: p.cfg.Drain, Tracer: p.tracer, Measure: p.metrics.GRPC(), Log: p.log,
 	})
 	if err != nil {
 		return err

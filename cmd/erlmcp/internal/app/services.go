@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -57,12 +58,20 @@ func (p *process) wireMetrics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.watchPool("metrics", held)
 	p.onClose(held)
 	service := metrics.New(metrics.Config{Store: held, Log: p.log})
 	p.serve(service)
 	p.add("metrics service", service.Run)
 	p.conditions = append(p.conditions, health.Condition{Name: "metrics", Check: func(context.Context) error { return service.Ready() }, Ready: p.onlyRole()})
 	return nil
+}
+
+// watchPool shows how a store's connections to Postgres are doing; others have none.
+func (p *process) watchPool(service string, held any) {
+	if pool, ok := held.(interface{ Stat() *pgxpool.Stat }); ok {
+		p.metrics.Postgres(service, pool.Stat)
+	}
 }
 
 // onlyRole says that the process is of no use without what this role needs.
@@ -79,6 +88,7 @@ func (p *process) wireRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.watchPool("registry", held)
 	p.onClose(held)
 	declared := p.cfg.Servers
 	if p.cfg.Demo {
@@ -185,6 +195,7 @@ func (p *process) redisClient() (redis.UniversalClient, error) {
 		return nil, err
 	}
 	p.redis = client
+	p.metrics.Redis(client)
 	p.onClose(client)
 	return client, nil
 }
