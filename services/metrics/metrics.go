@@ -31,8 +31,8 @@ type Config struct {
 	Clock func() time.Time
 	// KeepUsage is how long usage is kept; 30 days when 0.
 	KeepUsage time.Duration
-	// KeepBatches is how long a batch of usage is recognised when it comes again; 48 hours when 0, twice as long as
-	// nodes go on sending one.
+	// KeepBatches is how long a batch of usage is recognised when it comes again; 8 days when 0. A node that did not
+	// hear for longer that its batch arrived would have it counted twice.
 	KeepBatches time.Duration
 }
 
@@ -60,7 +60,7 @@ func New(c Config) *Service {
 		c.KeepUsage = 30 * 24 * time.Hour
 	}
 	if c.KeepBatches <= 0 {
-		c.KeepBatches = 48 * time.Hour
+		c.KeepBatches = 8 * 24 * time.Hour
 	}
 	return &Service{
 		store:      c.Store,

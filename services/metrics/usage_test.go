@@ -46,7 +46,12 @@ func TestEveryCallCountsOnceThoughTheServiceComesAndGoes(t *testing.T) {
 		var recorded atomic.Uint64
 		record := func() {}
 		for i := range 2 {
-			r := usage.NewRecorder(usage.RecorderConfig{Client: dial(t, addr, quick), Node: "erlmcp@same", Log: testkit.Logger(t).With("recorder", i), Interval: 2 * time.Millisecond})
+			r, err := usage.NewRecorder(usage.RecorderConfig{
+				Client: dial(t, addr, quick), Node: "erlmcp@same", Dir: t.TempDir(), Log: testkit.Logger(t).With("recorder", i), Interval: 2 * time.Millisecond,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
 			recorders.Go(func() {
 				if err := r.Run(ctx); err != nil {
 					t.Error(err)

@@ -3,12 +3,16 @@ package usage
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+	"erlmcp.dev/shared/spool"
 )
 
 // AuditClient is the part of the metrics service's client that an Auditor uses.
@@ -16,39 +20,115 @@ type AuditClient interface {
 	RecordAudit(context.Context, *metricsv1.RecordAuditRequest, ...grpc.CallOption) (*metricsv1.RecordAuditResponse, error)
 }
 
-// Auditor delivers audit events to the metrics service, each once. Those that wait while the service is away are
-// held in memory, so they end with the process. Safe for concurrent use.
-type Auditor struct {
-	client  AuditClient
-	log     *slog.Logger
-	waiting chan *metricsv1.AuditEvent
-	dropped atomic.Uint64
+// AuditorConfig is what an Auditor needs.
+type AuditorConfig struct {
+	// Client of the metrics service.
+	Client AuditClient
+	// Dir holds the spool; processes may share it.
+	Dir string
+	// Limit of what waits there, in bytes on disk; 64 MiB when 0, about 16,000 events.
+	Limit int64
+	// Log hears when events cannot be delivered; none when nil.
+	Log *slog.Logger
 }
 
-// Bounds of an Auditor.
+// Auditor delivers audit events to the metrics service, each once. Safe for concurrent use.
+type Auditor struct {
+	log     *slog.Logger
+	spool   *spool.Spool
+	sender  *sender
+	dropped atomic.Uint64
+
+	writing sync.Mutex // held while a group is written
+	mu      sync.Mutex
+	group   *group // takes events until its turn to be written
+}
+
+// group is what callers write together, so that they wait for the disk once.
+type group struct {
+	events []*metricsv1.AuditEvent
+	done   chan struct{}
+}
+
 const (
-	auditWaiting = 10_000
-	auditBatch   = 500
-	auditRetry   = 2 * time.Second
-	auditFinal   = 3 * time.Second
+	auditLimit = 64 << 20
+	// auditGroup is as many events as the service takes at once.
+	auditGroup = 1000
+	auditRetry = 2 * time.Second
 )
 
-// NewAuditor makes an Auditor; Run delivers. log may be nil.
-func NewAuditor(client AuditClient, log *slog.Logger) *Auditor {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+// NewAuditor opens the spool; Run delivers, Close ends it.
+func NewAuditor(c AuditorConfig) (*Auditor, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Auditor{client: client, log: log, waiting: make(chan *metricsv1.AuditEvent, auditWaiting)}
+	if c.Limit <= 0 {
+		c.Limit = auditLimit
+	}
+	a := &Auditor{log: c.Log}
+	var err error
+	a.spool, err = spool.Open(spool.Config{Dir: filepath.Join(c.Dir, "audit"), Limit: c.Limit, Sync: true, Dropped: a.lost})
+	if err != nil {
+		return nil, err
+	}
+	a.sender = &sender{what: "audit", spool: a.spool, retry: auditRetry, log: c.Log, refused: a.lost, send: func(ctx context.Context, entry []byte) error {
+		req := &metricsv1.RecordAuditRequest{}
+		if err := proto.Unmarshal(entry, req); err != nil {
+			return err
+		}
+		_, err := c.Client.RecordAudit(ctx, req) // which knows events that come again by their ids
+		return err
+	}}
+	return a, nil
 }
 
-// Record takes an event. It never waits: beyond what can be held events are dropped, counted and logged.
+// Record keeps an event: when it returns the event outlives the process and the machine's power. It waits for the
+// disk, never for the service. An event that finds no room is logged, counted and dropped.
 func (a *Auditor) Record(_ context.Context, e *metricsv1.AuditEvent) {
-	select {
-	case a.waiting <- e:
-	default:
-		a.dropped.Add(1)
-		a.log.Error("an audit event was dropped: too many wait for the metrics service", "id", e.GetId(), "principal", e.GetPrincipal(), "method", e.GetMethod(), "object", e.GetObject(), "outcome", e.GetOutcome())
+	a.mu.Lock()
+	g := a.group
+	if g != nil && len(g.events) < auditGroup {
+		g.events = append(g.events, e)
+		a.mu.Unlock()
+		<-g.done
+		return
 	}
+	g = &group{events: []*metricsv1.AuditEvent{e}, done: make(chan struct{})}
+	a.group = g
+	a.mu.Unlock()
+
+	a.writing.Lock()
+	a.mu.Lock()
+	if a.group == g {
+		a.group = nil
+	}
+	a.mu.Unlock()
+	a.keep(g.events)
+	a.writing.Unlock()
+	close(g.done)
+}
+
+func (a *Auditor) keep(events []*metricsv1.AuditEvent) {
+	entry, err := proto.Marshal(&metricsv1.RecordAuditRequest{Events: events})
+	if err == nil {
+		err = a.spool.Add(entry)
+	}
+	if err == nil {
+		return
+	}
+	a.dropped.Add(uint64(len(events)))
+	for _, e := range events {
+		a.log.Error("an audit event was dropped", "error", err, "id", e.GetId(), "principal", e.GetPrincipal(), "method", e.GetMethod(), "object", e.GetObject(), "outcome", e.GetOutcome())
+	}
+}
+
+// lost counts an entry that will not be delivered; nil is one that can't be read.
+func (a *Auditor) lost(entry []byte) {
+	req := &metricsv1.RecordAuditRequest{}
+	if proto.Unmarshal(entry, req) != nil || len(req.GetEvents()) == 0 {
+		a.log.Error("a damaged entry of the audit spool was dropped")
+	}
+	a.dropped.Add(uint64(max(len(req.GetEvents()), 1)))
 }
 
 // Dropped is how many events were dropped.
@@ -56,61 +136,10 @@ func (a *Auditor) Dropped() uint64 { return a.dropped.Load() }
 
 // Run delivers until ctx ends, and then for a moment what is left.
 func (a *Auditor) Run(ctx context.Context) error {
-	var batch []*metricsv1.AuditEvent
-	for {
-		if len(batch) == 0 {
-			select {
-			case e := <-a.waiting:
-				batch = append(batch, e)
-			case <-ctx.Done():
-				a.finish(batch)
-				return nil
-			}
-		}
-		batch = a.fill(batch)
-		if a.deliver(ctx, batch) == nil {
-			batch = batch[:0]
-			continue
-		}
-		select {
-		case <-time.After(auditRetry):
-		case <-ctx.Done():
-			a.finish(batch)
-			return nil
-		}
-	}
+	a.sender.run(ctx)
+	a.sender.finish(ctx)
+	return nil
 }
 
-// fill adds what waits to a batch.
-func (a *Auditor) fill(batch []*metricsv1.AuditEvent) []*metricsv1.AuditEvent {
-	for len(batch) < auditBatch {
-		select {
-		case e := <-a.waiting:
-			batch = append(batch, e)
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
-// deliver sends a batch; the service knows events that come again by their ids.
-func (a *Auditor) deliver(ctx context.Context, batch []*metricsv1.AuditEvent) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	_, err := a.client.RecordAudit(ctx, &metricsv1.RecordAuditRequest{Events: batch})
-	return err
-}
-
-func (a *Auditor) finish(batch []*metricsv1.AuditEvent) {
-	ctx, cancel := context.WithTimeout(context.Background(), auditFinal)
-	defer cancel()
-	for batch = a.fill(batch); len(batch) > 0; batch = a.fill(batch[:0]) {
-		if err := a.deliver(ctx, batch); err != nil {
-			n := uint64(len(batch) + len(a.waiting))
-			a.dropped.Add(n)
-			a.log.Error("audit events were dropped: the metrics service is away and the process ends", "events", n, "error", err)
-			return
-		}
-	}
-}
+// Close lets go of the spool, after Run and the last Record.
+func (a *Auditor) Close() error { return a.spool.Close() }

@@ -48,7 +48,7 @@ func (t *trail) got() []string {
 
 func TestAuditEventsWaitForAServiceThatIsAway(t *testing.T) {
 	service := &trail{away: true}
-	a := usage.NewAuditor(service, testkit.Logger(t))
+	a := auditor(t, usage.AuditorConfig{Client: service, Log: testkit.Logger(t)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
@@ -68,12 +68,52 @@ func TestAuditEventsWaitForAServiceThatIsAway(t *testing.T) {
 	}
 }
 
+// auditor makes an Auditor, on a spool of its own where c names none.
+func auditor(t *testing.T, c usage.AuditorConfig) *usage.Auditor {
+	t.Helper()
+	if c.Dir == "" {
+		c.Dir = t.TempDir()
+	}
+	a, err := usage.NewAuditor(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	return a
+}
+
 func TestAuditEventsBeyondTheBoundAreCounted(t *testing.T) {
-	a := usage.NewAuditor(&trail{}, nil)
-	for i := range 10_005 {
+	a := auditor(t, usage.AuditorConfig{Client: &trail{}, Limit: 3 * 4096})
+	for i := range 8 {
 		a.Record(t.Context(), &metricsv1.AuditEvent{Id: fmt.Sprint(i)})
 	}
 	if a.Dropped() != 5 {
 		t.Errorf("%d dropped", a.Dropped())
+	}
+}
+
+func TestAuditEventsThatManyRecordAtOnceReachTheNextLifeOfTheProcess(t *testing.T) {
+	service, dir := &trail{away: true}, t.TempDir()
+	first := auditor(t, usage.AuditorConfig{Client: service, Dir: dir})
+	var wg sync.WaitGroup
+	for i := range 500 {
+		wg.Go(func() { first.Record(t.Context(), &metricsv1.AuditEvent{Id: fmt.Sprint(i)}) })
+	}
+	wg.Wait()
+	if err := first.Close(); err != nil { // it never delivered
+		t.Fatal(err)
+	}
+	service.set(false)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := auditor(t, usage.AuditorConfig{Client: service, Dir: dir}).Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for _, id := range service.got() {
+		ids[id] = true
+	}
+	if len(ids) != 500 || len(service.got()) != 500 {
+		t.Errorf("%d events, %d ids", len(service.got()), len(ids))
 	}
 }

@@ -3,16 +3,17 @@ package usage
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+	"erlmcp.dev/shared/spool"
 )
 
 // RecorderClient is the part of the metrics service's client that a Recorder uses.
@@ -33,42 +34,34 @@ type RecorderConfig struct {
 	// Keys is about how many different things are counted apart at a time; 4096 when 0. Beyond it names become
 	// [Other], and in the end everything does.
 	Keys int
-	// Waiting is how many rows wait while the service is away, about 200 bytes each; 100,000 when 0. Beyond it the
-	// oldest are dropped.
-	Waiting int
+	// Dir holds the spool in which counts wait; processes may share it.
+	Dir string
+	// Limit of what waits there, in bytes on disk; 256 MiB when 0. Beyond it the oldest are dropped.
+	Limit int64
 }
 
 // Recorder counts calls in memory and delivers the counts to the metrics service, by the minute, each once. Safe for
 // concurrent use.
 type Recorder struct {
-	client   RecorderClient
 	log      *slog.Logger
 	node     string
 	interval time.Duration
 
 	cells    *cells
-	queue    *queue
+	spool    *spool.Spool
+	sender   *sender
 	sequence uint64    // of the last batch; only Run's goroutine counts
 	since    time.Time // when counting towards the next batch began
-	failing  bool      // only the sender's
 	dropped  atomic.Uint64
 }
 
-const (
-	// batchRows keeps the longest batch well under gRPC's 4 MiB.
-	batchRows = 2000
-	// sendTimeout bounds one attempt.
-	sendTimeout = 5 * time.Second
-	// stopTimeout bounds the delivery of what is left when Run ends; stopPause is between two attempts then.
-	stopTimeout = 3 * time.Second
-	stopPause   = 100 * time.Millisecond
-	// maxAge is how long a batch is sent again and again. The service recognises one for longer; after that it would
-	// count it twice.
-	maxAge = 24 * time.Hour
-)
+// batchRows keeps the longest batch well under gRPC's 4 MiB.
+const batchRows = 2000
 
-// NewRecorder makes a Recorder. It counts at once; Run delivers.
-func NewRecorder(c RecorderConfig) *Recorder {
+const usageLimit = 256 << 20
+
+// NewRecorder opens the spool. The Recorder counts at once; Run delivers, Close ends it.
+func NewRecorder(c RecorderConfig) (*Recorder, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -78,18 +71,30 @@ func NewRecorder(c RecorderConfig) *Recorder {
 	if c.Keys <= 0 {
 		c.Keys = 4096
 	}
-	if c.Waiting <= 0 {
-		c.Waiting = 100_000
+	if c.Limit <= 0 {
+		c.Limit = usageLimit
 	}
-	return &Recorder{
-		client:   c.Client,
+	r := &Recorder{
 		log:      c.Log,
 		node:     c.Node + "/" + uuid.NewString(),
 		interval: c.Interval,
 		cells:    newCells(c.Keys),
-		queue:    newQueue(c.Waiting),
 		since:    time.Now(),
 	}
+	var err error
+	r.spool, err = spool.Open(spool.Config{Dir: filepath.Join(c.Dir, "usage"), Limit: c.Limit, Overwrite: true, Dropped: r.lost})
+	if err != nil {
+		return nil, err
+	}
+	r.sender = &sender{what: "usage", spool: r.spool, retry: c.Interval, log: c.Log, refused: r.lost, send: func(ctx context.Context, entry []byte) error {
+		req := &metricsv1.RecordUsageRequest{}
+		if err := proto.Unmarshal(entry, req); err != nil {
+			return err
+		}
+		_, err := c.Client.RecordUsage(ctx, req) // which knows a batch that comes again by its node and sequence
+		return err
+	}}
+	return r, nil
 }
 
 // Record counts a call that took d. It never waits for the service. Strings are copied where they are kept.
@@ -100,49 +105,30 @@ func (r *Recorder) Record(principal, server, method, name string, failed bool, d
 // Dropped is how many calls were counted and then dropped, undelivered.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 
-// Run delivers until ctx ends, then once more what is left: stop what records before it.
+// Run delivers until ctx ends, then what is left: stop what records before it. What the service does not take in
+// time stays in the spool. A process that is killed loses what it counted since the last interval.
 func (r *Recorder) Run(ctx context.Context) error {
 	sending := make(chan struct{})
 	go func() {
 		defer close(sending)
-		r.send(ctx)
+		r.sender.run(ctx)
 	}()
 	for ctx.Err() == nil {
 		turn := r.since.Truncate(time.Minute).Add(time.Minute)
 		select {
 		case <-ctx.Done():
 		case <-time.After(min(r.interval, time.Until(turn))):
-			// While batches wait, counts go on adding up until the minute's turn: it makes fewer rows to keep.
-			if now := time.Now(); !now.Before(turn) || r.queue.empty() {
-				r.collect(now)
-			}
+			r.collect(time.Now())
 		}
 	}
 	<-sending
 	r.collect(time.Now())
-	r.finish(ctx)
+	r.sender.finish(ctx)
 	return nil
 }
 
-// finish delivers what is left, within a bound.
-func (r *Recorder) finish(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	before := r.Dropped()
-	for b := r.queue.pop(); b != nil; b = r.queue.pop() {
-		delivered := r.deliver(bounded, b)
-		for !delivered && bounded.Err() == nil {
-			pause(bounded, stopPause)
-			delivered = r.deliver(bounded, b)
-		}
-		if !delivered {
-			r.drop(b)
-		}
-	}
-	if n := r.Dropped() - before; n > 0 {
-		r.log.Warn("usage was not delivered before the end", "calls_dropped", n)
-	}
-}
+// Close lets go of the spool, after Run.
+func (r *Recorder) Close() error { return r.spool.Close() }
 
 // collect makes batches of what was counted since the last time: all of one minute.
 func (r *Recorder) collect(now time.Time) {
@@ -164,72 +150,29 @@ func (r *Recorder) collect(now time.Time) {
 	for len(rows) > 0 {
 		n := min(len(rows), batchRows)
 		r.sequence++
-		dropped := r.queue.push(&batch{made: now, request: &metricsv1.RecordUsageRequest{
-			Node: r.node, Sequence: r.sequence, Usage: rows[:n:n],
-		}})
-		r.drop(dropped...)
+		r.keep(&metricsv1.RecordUsageRequest{Node: r.node, Sequence: r.sequence, Usage: rows[:n]})
 		rows = rows[n:]
 	}
 }
 
-// send delivers batches in order until ctx ends.
-func (r *Recorder) send(ctx context.Context) {
-	for ctx.Err() == nil {
-		b := r.queue.pop()
-		if b == nil {
-			select {
-			case <-ctx.Done():
-			case <-r.queue.wake:
-			}
-			continue
-		}
-		if r.deliver(ctx, b) {
-			continue
-		}
-		if !r.queue.unpop(b) {
-			r.drop(b)
-		}
-		pause(ctx, r.interval)
+func (r *Recorder) keep(batch *metricsv1.RecordUsageRequest) {
+	entry, err := proto.Marshal(batch)
+	if err == nil {
+		err = r.spool.Add(entry)
+	}
+	if err != nil {
+		r.log.Error("usage could not be kept and is dropped", "error", err)
+		r.lost(entry)
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
+// lost counts the calls of an entry that will not be delivered; nil is one that can't be read.
+func (r *Recorder) lost(entry []byte) {
+	batch := &metricsv1.RecordUsageRequest{}
+	if entry == nil || proto.Unmarshal(entry, batch) != nil {
+		r.log.Error("a damaged entry of the usage spool was dropped")
 	}
-}
-
-// deliver is true where the batch is done with: the service has it, or never will.
-func (r *Recorder) deliver(ctx context.Context, b *batch) bool {
-	if time.Since(b.made) > maxAge {
-		r.log.Warn("usage is too old to be delivered and is dropped", "made", b.made)
-		r.drop(b)
-		return true
-	}
-	bounded, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
-	_, err := r.client.RecordUsage(bounded, b.request)
-	switch {
-	case err == nil:
-		if r.failing {
-			r.log.Info("usage is delivered again", "calls_dropped", r.Dropped())
-		}
-		r.failing = false
-		return true
-	case status.Code(err) == codes.InvalidArgument: // a bug; the next batch may well pass
-		r.log.Error("the metrics service refused a batch of usage; it is dropped", "error", err)
-		r.drop(b)
-		return true
-	case ctx.Err() == nil && !r.failing:
-		r.failing = true
-		r.log.Warn("usage cannot be delivered; it waits", "error", err)
-	}
-	return false
-}
-
-func (r *Recorder) drop(batches ...*batch) {
-	for _, b := range batches {
-		r.dropped.Add(b.calls())
+	for _, u := range batch.GetUsage() {
+		r.dropped.Add(u.GetCalls())
 	}
 }

@@ -51,7 +51,13 @@ func (p *process) wireGateway(context.Context) error {
 	p.closers = append(p.closers, servers.Close)
 	directory := owners.New(owners.Config{Any: p.conns[config.RoleSession], Dial: p.peers.Conn, Log: p.log})
 	p.closers = append(p.closers, func() error { directory.Close(); return nil })
-	recorder := usage.NewRecorder(usage.RecorderConfig{Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), Node: p.cfg.Node, Log: p.log})
+	recorder, err := usage.NewRecorder(usage.RecorderConfig{
+		Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), Node: p.cfg.Node, Dir: p.spools(), Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(recorder)
 	p.add("usage", recorder.Run)
 	limiter, err := p.limiter()
 	if err != nil {

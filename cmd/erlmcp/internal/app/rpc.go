@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -59,10 +60,19 @@ func (p *process) wireRPC() error {
 		p.conns[role] = conn
 		p.onClose(conn)
 	}
-	p.auditor = usage.NewAuditor(metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), p.log)
+	p.auditor, err = usage.NewAuditor(usage.AuditorConfig{
+		Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), Dir: p.spools(), Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(p.auditor)
 	p.add("audit", p.auditor.Run)
 	return nil
 }
+
+// spools is where what is on its way to the metrics service waits.
+func (p *process) spools() string { return filepath.Join(p.cfg.DataDir, "spool") }
 
 // audit keeps what administrators did. What the gateway only passes on is kept where it is done.
 func (p *process) audit(ctx context.Context, e *metricsv1.AuditEvent) {
