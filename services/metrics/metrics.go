@@ -29,11 +29,34 @@ type Config struct {
 	Log *slog.Logger
 	// Clock tells the time; time.Now when nil.
 	Clock func() time.Time
-	// KeepUsage is how long usage is kept; 30 days when 0.
-	KeepUsage time.Duration
+	// Keep is how long things are kept.
+	Keep Keep
 	// KeepBatches is how long a batch of usage is recognised when it comes again; 8 days when 0. A node that did not
 	// hear for longer that its batch arrived would have it counted twice.
 	KeepBatches time.Duration
+}
+
+// Keep is how long things are kept.
+type Keep struct {
+	// Minutes, Hours and Days of usage; 7, 90 and 730 days when 0.
+	Minutes, Hours, Days time.Duration
+	// Audit events; for ever when 0.
+	Audit time.Duration
+	// Sessions' events; 90 days when 0.
+	Sessions time.Duration
+}
+
+func (k Keep) withDefaults() Keep {
+	const day = 24 * time.Hour
+	for _, d := range []struct {
+		at   *time.Duration
+		days time.Duration
+	}{{&k.Minutes, 7}, {&k.Hours, 90}, {&k.Days, 730}, {&k.Sessions, 90}} {
+		if *d.at <= 0 {
+			*d.at = d.days * day
+		}
+	}
+	return k
 }
 
 // Service implements erlmcp.metrics.v1.MetricsService.
@@ -56,18 +79,19 @@ func New(c Config) *Service {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	if c.KeepUsage <= 0 {
-		c.KeepUsage = 30 * 24 * time.Hour
-	}
+	c.Keep = c.Keep.withDefaults()
 	if c.KeepBatches <= 0 {
 		c.KeepBatches = 8 * 24 * time.Hour
 	}
 	return &Service{
-		store:      c.Store,
-		log:        c.Log,
-		ingest:     &ingest.Ingest{Store: c.Store, Clock: c.Clock},
-		rollup:     &rollup.Rollup{Store: c.Store, Clock: c.Clock, Keep: c.KeepUsage, KeepBatches: c.KeepBatches},
-		audit:      &audit.Trail{Store: c.Store},
+		store:  c.Store,
+		log:    c.Log,
+		ingest: &ingest.Ingest{Store: c.Store, Clock: c.Clock},
+		rollup: &rollup.Rollup{
+			Store: c.Store, Clock: c.Clock, KeepBatches: c.KeepBatches,
+			Keep: [store.Steps]time.Duration{c.Keep.Minutes, c.Keep.Hours, c.Keep.Days},
+		},
+		audit:      &audit.Trail{Store: c.Store, Clock: c.Clock, Keep: c.Keep.Audit},
 		membership: &membership.Members{Store: c.Store, Clock: c.Clock},
 	}
 }
@@ -98,7 +122,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) expire(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, expiryTimeout)
 	defer cancel()
-	for what, expire := range map[string]func(context.Context) error{"usage": s.rollup.Expire, "nodes": s.membership.Expire} {
+	for what, expire := range map[string]func(context.Context) error{"usage": s.rollup.Expire, "audit": s.audit.Expire, "nodes": s.membership.Expire} {
 		if err := expire(bounded); err != nil && ctx.Err() == nil {
 			s.log.Warn("could not drop what is too old; tried again in a minute", "what", what, "error", err)
 		}

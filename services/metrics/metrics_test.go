@@ -307,7 +307,7 @@ func TestNodesLiveWhileTheyBeat(t *testing.T) {
 func TestWhatIsTooOldGoes(t *testing.T) {
 	each(t, func(t *testing.T, s store.Store) {
 		now := &clock{now: noon}
-		service := metrics.New(metrics.Config{Store: s, Clock: now.Now, KeepUsage: time.Hour})
+		service := metrics.New(metrics.Config{Store: s, Clock: now.Now, Keep: metrics.Keep{Minutes: time.Hour}})
 		addr, _ := listen(t, service, "127.0.0.1:0")
 		c := dial(t, addr)
 		for i, minute := range []time.Duration{-2 * time.Hour, -30 * time.Minute} {
@@ -322,7 +322,7 @@ func TestWhatIsTooOldGoes(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- service.Run(ctx) }()
 		testkit.Eventually(t, func() bool {
-			got := must(c.QueryUsage(t.Context(), &metricsv1.QueryUsageRequest{Since: at(-24 * time.Hour)}))(t)
+			got := must(c.QueryUsage(t.Context(), &metricsv1.QueryUsageRequest{Since: at(-24 * time.Hour), Step: metricsv1.Step_STEP_MINUTE}))(t)
 			return len(got.GetUsage()) == 1 && got.GetUsage()[0].GetCalls() == 1
 		}, 10*time.Second)
 		cancel()

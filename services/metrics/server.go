@@ -3,11 +3,16 @@ package metrics
 import (
 	"context"
 	"errors"
+	"time"
 
+	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
+	"erlmcp.dev/shared/access"
 )
 
 // RecordUsage implements MetricsServiceServer.
@@ -20,11 +25,51 @@ func (s *Service) RecordUsage(ctx context.Context, req *metricsv1.RecordUsageReq
 
 // QueryUsage implements MetricsServiceServer.
 func (s *Service) QueryUsage(ctx context.Context, req *metricsv1.QueryUsageRequest) (*metricsv1.QueryUsageResponse, error) {
+	if err := onlyOwn(ctx, &req.Principal); err != nil {
+		return nil, err
+	}
 	usage, err := s.rollup.Query(ctx, req)
 	if err != nil {
 		return nil, s.status(ctx, "query usage", err)
 	}
 	return &metricsv1.QueryUsageResponse{Usage: usage}, nil
+}
+
+// exportTimeout bounds an export: its reader holds a connection to the database.
+const exportTimeout = 10 * time.Minute
+
+// ExportUsage implements MetricsServiceServer.
+func (s *Service) ExportUsage(req *metricsv1.ExportUsageRequest, stream grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	ctx, cancel := context.WithTimeout(stream.Context(), exportTimeout)
+	defer cancel()
+	query := req.GetQuery()
+	if query == nil {
+		query = &metricsv1.QueryUsageRequest{}
+	}
+	if err := onlyOwn(ctx, &query.Principal); err != nil {
+		return err
+	}
+	err := s.rollup.Export(ctx, query, req.GetFormat(), func(contentType string, piece []byte) error {
+		return stream.Send(&httpbody.HttpBody{ContentType: contentType, Data: piece})
+	})
+	if err != nil {
+		return s.status(ctx, "export usage", err)
+	}
+	return nil
+}
+
+// onlyOwn narrows what a principal with no role asks for to what is its own. Calls without a principal do not pass
+// the server's checks.
+func onlyOwn(ctx context.Context, principal *string) error {
+	caller, ok := access.FromContext(ctx)
+	if !ok || caller.Method == access.MethodService || caller.Role == registryv1.Role_ROLE_ADMIN || caller.Role == registryv1.Role_ROLE_VIEWER {
+		return nil
+	}
+	if *principal != "" && *principal != caller.ID {
+		return status.Error(codes.PermissionDenied, "only what is your own: leave principal empty; more needs the role viewer or admin")
+	}
+	*principal = caller.ID
+	return nil
 }
 
 // RecordAudit implements MetricsServiceServer.

@@ -29,6 +29,8 @@ func permitted(need optionsv1.Access, p access.Principal) error {
 	switch need {
 	case optionsv1.Access_ACCESS_ADMIN:
 		allowed = allowed || p.Role == registryv1.Role_ROLE_ADMIN
+	case optionsv1.Access_ACCESS_SELF:
+		allowed = p.ID != ""
 	case optionsv1.Access_ACCESS_VIEWER:
 		allowed = allowed || p.Role == registryv1.Role_ROLE_ADMIN || p.Role == registryv1.Role_ROLE_VIEWER
 	case look:

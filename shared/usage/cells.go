@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"erlmcp.dev/shared/latency"
 )
 
 // Other stands for names that are too many, too long or no text.
@@ -25,6 +27,8 @@ type key struct{ principal, server, method, name string }
 type cell struct {
 	calls, errors uint64
 	nanos         uint64
+	// took counts calls by how long they took.
+	took [latency.Buckets]uint32
 	// idle counts collections that found nothing.
 	idle int
 }
@@ -74,6 +78,7 @@ func (c *cells) add(k key, failed bool, d time.Duration) {
 		at.errors++
 	}
 	at.nanos += uint64(max(d, 0))
+	at.took[latency.Bucket(d)]++
 }
 
 // make finds or makes the cell for a key that has none.
@@ -115,14 +120,14 @@ func fit(s string, longest int) string {
 }
 
 // collect passes on what was counted and starts from zero.
-func (c *cells) collect(take func(key, cell)) {
+func (c *cells) collect(take func(key, *cell)) {
 	for i := range c.shard {
 		s := &c.shard[i]
 		s.mu.Lock()
 		for k, at := range s.cells {
 			switch {
 			case at.calls > 0:
-				take(k, *at)
+				take(k, at)
 				*at = cell{}
 			case at.idle >= idleLimit:
 				delete(s.cells, k)

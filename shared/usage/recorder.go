@@ -56,7 +56,7 @@ type Recorder struct {
 }
 
 // batchRows keeps the longest batch well under gRPC's 4 MiB.
-const batchRows = 2000
+const batchRows = 1000
 
 const usageLimit = 256 << 20
 
@@ -135,8 +135,8 @@ func (r *Recorder) collect(now time.Time) {
 	minute := timestamppb.New(r.since.Truncate(time.Minute))
 	r.since = now
 	var rows []*metricsv1.Usage
-	r.cells.collect(func(k key, c cell) {
-		rows = append(rows, &metricsv1.Usage{
+	r.cells.collect(func(k key, c *cell) {
+		row := &metricsv1.Usage{
 			Minute:    minute,
 			Principal: k.principal,
 			Server:    k.server,
@@ -145,7 +145,14 @@ func (r *Recorder) collect(now time.Time) {
 			Calls:     c.calls,
 			Errors:    c.errors,
 			Micros:    c.nanos / uint64(time.Microsecond),
-		})
+		}
+		for bucket, n := range c.took {
+			if n > 0 {
+				row.Buckets = append(row.Buckets, uint32(bucket))
+				row.BucketCalls = append(row.BucketCalls, uint64(n))
+			}
+		}
+		rows = append(rows, row)
 	})
 	for len(rows) > 0 {
 		n := min(len(rows), batchRows)

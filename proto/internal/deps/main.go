@@ -12,6 +12,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"github.com/jhump/protoreflect/v2/protoprint"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
+	_ "google.golang.org/genproto/googleapis/api/httpbody"
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
@@ -20,7 +21,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: deps DIR")
 		os.Exit(2)
 	}
-	for _, path := range []string{"google/api/http.proto", "google/api/annotations.proto", "buf/validate/validate.proto"} {
+	for _, path := range []string{"google/api/http.proto", "google/api/annotations.proto", "google/api/httpbody.proto", "buf/validate/validate.proto"} {
 		if err := write(os.Args[1], path); err != nil {
 			fmt.Fprintf(os.Stderr, "deps: %s: %v\n", path, err)
 			os.Exit(1)

@@ -1,5 +1,5 @@
-// Package audit keeps the audit trail: who did or tried what, and how it ended. Events are never changed and, by this
-// service, never removed. Start at [Trail].
+// Package audit keeps the audit trail: who did or tried what, and how it ended. Events are never changed, and
+// removed only where they are kept for a limited time. Start at [Trail].
 package audit
 
 import (
@@ -18,7 +18,20 @@ import (
 )
 
 // Trail is the audit trail in a store. Safe for concurrent use.
-type Trail struct{ Store store.Audit }
+type Trail struct {
+	Store store.Audit
+	Clock func() time.Time
+	// Keep is how long events are kept; for ever when 0.
+	Keep time.Duration
+}
+
+// Expire forgets events that are older than is kept.
+func (t *Trail) Expire(ctx context.Context) error {
+	if t.Keep <= 0 {
+		return nil
+	}
+	return t.Store.DropEvents(ctx, t.Clock().Add(-t.Keep))
+}
 
 // Limits of events in an answer.
 const (

@@ -4,12 +4,15 @@ package ingest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"erlmcp.dev/services/metrics/store"
+	"erlmcp.dev/shared/latency"
 
 	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 )
@@ -42,8 +45,12 @@ func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) 
 		if max(u.GetCalls(), u.GetErrors(), u.GetMicros()) > maxCount {
 			return status.Errorf(codes.InvalidArgument, "usage[%d] counts more than %d", n, int64(maxCount))
 		}
+		took, err := took(u)
+		if err != nil {
+			return status.Errorf(codes.InvalidArgument, "usage[%d].%v", n, err)
+		}
 		batch.Rows[n] = store.Row{
-			Minute:    u.GetMinute().AsTime().Truncate(time.Minute),
+			Start:     u.GetMinute().AsTime().Truncate(time.Minute),
 			Principal: store.Text(u.GetPrincipal()),
 			Server:    store.Text(u.GetServer()),
 			Method:    store.Text(u.GetMethod()),
@@ -51,8 +58,32 @@ func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) 
 			Calls:     int64(u.GetCalls()),
 			Errors:    int64(u.GetErrors()),
 			Micros:    int64(u.GetMicros()),
+			Took:      took,
 		}
 	}
 	_, err := i.Store.AddUsage(ctx, batch) // added before or now: the sender need not know
 	return err
+}
+
+// took reads how long calls took.
+func took(u *metricsv1.Usage) ([]store.Bucket, error) {
+	if len(u.GetBuckets()) != len(u.GetBucketCalls()) {
+		return nil, errors.New("bucket_calls is not as long as buckets")
+	}
+	var seen [latency.Buckets]bool
+	var all []store.Bucket
+	left := u.GetCalls()
+	for i, b := range u.GetBuckets() {
+		n := u.GetBucketCalls()[i]
+		if b >= latency.Buckets || seen[b] {
+			return nil, fmt.Errorf("buckets has %d, which is too large or there twice", b)
+		}
+		if n > left {
+			return nil, errors.New("bucket_calls has more calls than there were")
+		}
+		seen[b] = true
+		left -= n
+		all = append(all, store.Bucket{Bucket: int16(b), Calls: int64(n)})
+	}
+	return all, nil
 }

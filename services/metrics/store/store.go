@@ -26,14 +26,16 @@ type Store interface {
 
 // Usage keeps counts of calls.
 type Usage interface {
-	// AddUsage adds a batch's counts to what is there, unless a batch of the same node and sequence was added
-	// before: then it changes nothing and returns false. Rows of one batch may be about the same thing.
+	// AddUsage adds a batch's counts to what is there of their minute, hour and day, unless a batch of the same node
+	// and sequence was added before: then it changes nothing and returns false. Rows of one batch may be about the
+	// same thing.
 	AddUsage(ctx context.Context, b Batch) (added bool, err error)
-	// SumUsage sums the counts of minutes that start within [q.Since, q.Until), most calls first; what ties is
-	// ordered by its dimensions, so that the same query of the same counts gives the same rows.
-	SumUsage(ctx context.Context, q UsageQuery) ([]Row, error)
-	// DropUsage forgets the counts of minutes that start before t.
-	DropUsage(ctx context.Context, before time.Time) (rows int64, err error)
+	// SumUsage passes on the sums of counts in steps that start within [q.Since, q.Until), in the order asked for;
+	// what ties is ordered by its dimensions, so that the same query of the same counts gives the same rows. It ends
+	// with the first error of each.
+	SumUsage(ctx context.Context, q UsageQuery, each func(Row) error) error
+	// DropUsage forgets the counts of steps that start before t.
+	DropUsage(ctx context.Context, step Step, before time.Time) error
 	// DropBatches forgets that batches were added which came before t. Their counts stay.
 	DropBatches(ctx context.Context, before time.Time) (batches int64, err error)
 }
@@ -45,6 +47,8 @@ type Audit interface {
 	// Events returns at most limit events, newest first: by time, then by id. With an id in before, only those that
 	// come after that event in this order, or [ErrNoEvent] where no event has it.
 	Events(ctx context.Context, before string, limit int) ([]Event, error)
+	// DropEvents forgets the events of before t.
+	DropEvents(ctx context.Context, before time.Time) error
 }
 
 // Nodes keeps who lives.
@@ -61,12 +65,65 @@ type Nodes interface {
 
 // Row counts calls that share everything that is not empty here.
 type Row struct {
-	// Minute is the minute's start.
-	Minute                          time.Time
+	// Start of the minute, hour or day.
+	Start                           time.Time
 	Principal, Server, Method, Name string
 	Calls, Errors                   int64
 	// Micros is the sum of durations in microseconds.
 	Micros int64
+	// Took counts calls by how long they took, each bucket of package latency once; calls whose duration is not known
+	// are missing.
+	Took []Bucket
+}
+
+// Bucket counts calls that took about as long.
+type Bucket struct {
+	Bucket int16
+	Calls  int64
+}
+
+// Unknown is the bucket of calls that were reported without one.
+const Unknown = -1
+
+// Steps calls add with what is to be added of a row to each step, cut by bucket. Errors and durations, which are not
+// known by bucket, are with the first.
+func (r *Row) Steps(add func(step Step, start time.Time, bucket int16, calls, errors, micros int64) error) error {
+	took, known := r.Took, int64(0)
+	for _, b := range took {
+		known += b.Calls
+	}
+	if known < r.Calls || len(took) == 0 {
+		took = append([]Bucket{{Unknown, r.Calls - known}}, took...)
+	}
+	for step := range Steps {
+		errors, micros := r.Errors, r.Micros
+		for _, b := range took {
+			if err := add(step, step.Start(r.Start), b.Bucket, b.Calls, errors, micros); err != nil {
+				return err
+			}
+			errors, micros = 0, 0
+		}
+	}
+	return nil
+}
+
+// Step is how long the time is that counts are summed over.
+type Step int
+
+// Steps.
+const (
+	Minute Step = iota
+	Hour
+	Day
+	// Steps is how many there are.
+	Steps
+)
+
+func (s Step) String() string { return [...]string{"minute", "hour", "day"}[s] }
+
+// Start is when the step begins that t is in, in UTC.
+func (s Step) Start(t time.Time) time.Time {
+	return t.UTC().Truncate([...]time.Duration{time.Minute, time.Hour, 24 * time.Hour}[s])
 }
 
 // Batch is what one node counted since its last batch.
@@ -81,17 +138,29 @@ type Batch struct {
 
 // UsageQuery asks for sums.
 type UsageQuery struct {
+	Step         Step
 	Since, Until time.Time
 	// By says which fields are kept apart. The others come back empty.
 	By Dimensions
-	// Principal and Server, when not empty, leave all others out.
-	Principal, Server string
-	// Limit of rows; at least 1.
+	// Principal, Server and Name, when not empty, leave all others out.
+	Principal, Server, Name string
+	Order                   Order
+	// Limit of rows; none when 0.
 	Limit int
 }
 
+// Order of rows, greatest first.
+type Order int
+
+// Orders.
+const (
+	ByCalls Order = iota
+	ByErrors
+	ByLatency // mean duration
+)
+
 // Dimensions by which usage is summed.
-type Dimensions struct{ Minute, Principal, Server, Method, Name bool }
+type Dimensions struct{ Start, Principal, Server, Method, Name bool }
 
 // Event is one administrative act, done or refused.
 type Event struct {

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "erlmcp.dev/proto/erlmcp/options/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
+	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -30,11 +31,12 @@ type Dimension int32
 
 const (
 	Dimension_DIMENSION_UNSPECIFIED Dimension = 0
-	Dimension_DIMENSION_MINUTE      Dimension = 1
-	Dimension_DIMENSION_PRINCIPAL   Dimension = 2
-	Dimension_DIMENSION_SERVER      Dimension = 3
-	Dimension_DIMENSION_METHOD      Dimension = 4
-	Dimension_DIMENSION_NAME        Dimension = 5
+	// Each minute, hour or day by itself, as `step` says.
+	Dimension_DIMENSION_MINUTE    Dimension = 1
+	Dimension_DIMENSION_PRINCIPAL Dimension = 2
+	Dimension_DIMENSION_SERVER    Dimension = 3
+	Dimension_DIMENSION_METHOD    Dimension = 4
+	Dimension_DIMENSION_NAME      Dimension = 5
 )
 
 // Enum value maps for Dimension.
@@ -84,10 +86,223 @@ func (Dimension) EnumDescriptor() ([]byte, []int) {
 	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{0}
 }
 
-// Usage is a count of calls that share everything but their time within a minute.
+// Step of time that counts are kept by. Finer ones are kept for less long.
+type Step int32
+
+const (
+	// The finest that is still kept for `since`.
+	Step_STEP_UNSPECIFIED Step = 0
+	Step_STEP_MINUTE      Step = 1
+	Step_STEP_HOUR        Step = 2
+	Step_STEP_DAY         Step = 3
+)
+
+// Enum value maps for Step.
+var (
+	Step_name = map[int32]string{
+		0: "STEP_UNSPECIFIED",
+		1: "STEP_MINUTE",
+		2: "STEP_HOUR",
+		3: "STEP_DAY",
+	}
+	Step_value = map[string]int32{
+		"STEP_UNSPECIFIED": 0,
+		"STEP_MINUTE":      1,
+		"STEP_HOUR":        2,
+		"STEP_DAY":         3,
+	}
+)
+
+func (x Step) Enum() *Step {
+	p := new(Step)
+	*p = x
+	return p
+}
+
+func (x Step) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Step) Descriptor() protoreflect.EnumDescriptor {
+	return file_erlmcp_metrics_v1_metrics_proto_enumTypes[1].Descriptor()
+}
+
+func (Step) Type() protoreflect.EnumType {
+	return &file_erlmcp_metrics_v1_metrics_proto_enumTypes[1]
+}
+
+func (x Step) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Step.Descriptor instead.
+func (Step) EnumDescriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{1}
+}
+
+// Order of rows, the greatest first.
+type Order int32
+
+const (
+	Order_ORDER_UNSPECIFIED Order = 0
+	Order_ORDER_CALLS       Order = 1
+	Order_ORDER_ERRORS      Order = 2
+	// Mean duration.
+	Order_ORDER_LATENCY Order = 3
+)
+
+// Enum value maps for Order.
+var (
+	Order_name = map[int32]string{
+		0: "ORDER_UNSPECIFIED",
+		1: "ORDER_CALLS",
+		2: "ORDER_ERRORS",
+		3: "ORDER_LATENCY",
+	}
+	Order_value = map[string]int32{
+		"ORDER_UNSPECIFIED": 0,
+		"ORDER_CALLS":       1,
+		"ORDER_ERRORS":      2,
+		"ORDER_LATENCY":     3,
+	}
+)
+
+func (x Order) Enum() *Order {
+	p := new(Order)
+	*p = x
+	return p
+}
+
+func (x Order) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Order) Descriptor() protoreflect.EnumDescriptor {
+	return file_erlmcp_metrics_v1_metrics_proto_enumTypes[2].Descriptor()
+}
+
+func (Order) Type() protoreflect.EnumType {
+	return &file_erlmcp_metrics_v1_metrics_proto_enumTypes[2]
+}
+
+func (x Order) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Order.Descriptor instead.
+func (Order) EnumDescriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{2}
+}
+
+// Format of an export.
+type Format int32
+
+const (
+	// JSON lines.
+	Format_FORMAT_UNSPECIFIED Format = 0
+	Format_FORMAT_CSV         Format = 1
+	Format_FORMAT_JSON        Format = 2
+)
+
+// Enum value maps for Format.
+var (
+	Format_name = map[int32]string{
+		0: "FORMAT_UNSPECIFIED",
+		1: "FORMAT_CSV",
+		2: "FORMAT_JSON",
+	}
+	Format_value = map[string]int32{
+		"FORMAT_UNSPECIFIED": 0,
+		"FORMAT_CSV":         1,
+		"FORMAT_JSON":        2,
+	}
+)
+
+func (x Format) Enum() *Format {
+	p := new(Format)
+	*p = x
+	return p
+}
+
+func (x Format) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Format) Descriptor() protoreflect.EnumDescriptor {
+	return file_erlmcp_metrics_v1_metrics_proto_enumTypes[3].Descriptor()
+}
+
+func (Format) Type() protoreflect.EnumType {
+	return &file_erlmcp_metrics_v1_metrics_proto_enumTypes[3]
+}
+
+func (x Format) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Format.Descriptor instead.
+func (Format) EnumDescriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{3}
+}
+
+// Kind is what became of it.
+type SessionEvent_Kind int32
+
+const (
+	SessionEvent_KIND_UNSPECIFIED SessionEvent_Kind = 0
+	SessionEvent_KIND_OPENED      SessionEvent_Kind = 1
+	// Another owner went on with it.
+	SessionEvent_KIND_ADOPTED SessionEvent_Kind = 2
+	SessionEvent_KIND_CLOSED  SessionEvent_Kind = 3
+)
+
+// Enum value maps for SessionEvent_Kind.
+var (
+	SessionEvent_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_OPENED",
+		2: "KIND_ADOPTED",
+		3: "KIND_CLOSED",
+	}
+	SessionEvent_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_OPENED":      1,
+		"KIND_ADOPTED":     2,
+		"KIND_CLOSED":      3,
+	}
+)
+
+func (x SessionEvent_Kind) Enum() *SessionEvent_Kind {
+	p := new(SessionEvent_Kind)
+	*p = x
+	return p
+}
+
+func (x SessionEvent_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SessionEvent_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_erlmcp_metrics_v1_metrics_proto_enumTypes[4].Descriptor()
+}
+
+func (SessionEvent_Kind) Type() protoreflect.EnumType {
+	return &file_erlmcp_metrics_v1_metrics_proto_enumTypes[4]
+}
+
+func (x SessionEvent_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SessionEvent_Kind.Descriptor instead.
+func (SessionEvent_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{11, 0}
+}
+
+// Usage is a count of calls that share everything but their time within a minute, hour or day.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Start of the minute.
+	// Start of the minute, hour or day, in UTC.
 	Minute    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=minute,proto3" json:"minute,omitempty"`
 	Principal string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
 	Server    string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
@@ -99,7 +314,17 @@ type Usage struct {
 	// Calls that ended in a JSON-RPC error or a result with isError.
 	Errors uint64 `protobuf:"varint,7,opt,name=errors,proto3" json:"errors,omitempty"`
 	// Sum of durations in microseconds.
-	Micros        uint64 `protobuf:"varint,8,opt,name=micros,proto3" json:"micros,omitempty"`
+	Micros uint64 `protobuf:"varint,8,opt,name=micros,proto3" json:"micros,omitempty"`
+	// When counts are reported: how many calls took how long. The nth number of bucket_calls is of the bucket with the
+	// nth number here. Buckets 0 to 3 are of so many microseconds; from there on each power of two is cut in four, so
+	// that bucket 4*(e-1)+f begins at (4+f)*2^(e-2) microseconds; the last, 127, has no end.
+	Buckets     []uint32 `protobuf:"varint,9,rep,packed,name=buckets,proto3" json:"buckets,omitempty"`
+	BucketCalls []uint64 `protobuf:"varint,10,rep,packed,name=bucket_calls,json=bucketCalls,proto3" json:"bucket_calls,omitempty"`
+	// In answers: durations in microseconds that half of the calls, 90 and 99 of 100 did not exceed, within 12.5 %.
+	// 0 where no call's duration is known.
+	P50Micros     uint64 `protobuf:"varint,11,opt,name=p50_micros,json=p50Micros,proto3" json:"p50_micros,omitempty"`
+	P90Micros     uint64 `protobuf:"varint,12,opt,name=p90_micros,json=p90Micros,proto3" json:"p90_micros,omitempty"`
+	P99Micros     uint64 `protobuf:"varint,13,opt,name=p99_micros,json=p99Micros,proto3" json:"p99_micros,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +411,41 @@ func (x *Usage) GetErrors() uint64 {
 func (x *Usage) GetMicros() uint64 {
 	if x != nil {
 		return x.Micros
+	}
+	return 0
+}
+
+func (x *Usage) GetBuckets() []uint32 {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+func (x *Usage) GetBucketCalls() []uint64 {
+	if x != nil {
+		return x.BucketCalls
+	}
+	return nil
+}
+
+func (x *Usage) GetP50Micros() uint64 {
+	if x != nil {
+		return x.P50Micros
+	}
+	return 0
+}
+
+func (x *Usage) GetP90Micros() uint64 {
+	if x != nil {
+		return x.P90Micros
+	}
+	return 0
+}
+
+func (x *Usage) GetP99Micros() uint64 {
+	if x != nil {
+		return x.P99Micros
 	}
 	return 0
 }
@@ -300,7 +560,13 @@ type QueryUsageRequest struct {
 	Principal string `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
 	Server    string `protobuf:"bytes,5,opt,name=server,proto3" json:"server,omitempty"`
 	// Most rows; 1000 when 0.
-	Limit         uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Whole steps count: those that start within the span.
+	Step Step `protobuf:"varint,7,opt,name=step,proto3,enum=erlmcp.metrics.v1.Step" json:"step,omitempty"`
+	// Most calls first when left out.
+	Order Order `protobuf:"varint,8,opt,name=order,proto3,enum=erlmcp.metrics.v1.Order" json:"order,omitempty"`
+	// Only this tool or prompt, when not empty.
+	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,9 +643,83 @@ func (x *QueryUsageRequest) GetLimit() uint32 {
 	return 0
 }
 
+func (x *QueryUsageRequest) GetStep() Step {
+	if x != nil {
+		return x.Step
+	}
+	return Step_STEP_UNSPECIFIED
+}
+
+func (x *QueryUsageRequest) GetOrder() Order {
+	if x != nil {
+		return x.Order
+	}
+	return Order_ORDER_UNSPECIFIED
+}
+
+func (x *QueryUsageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ExportUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to export; `limit` does not count here.
+	Query         *QueryUsageRequest `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	Format        Format             `protobuf:"varint,2,opt,name=format,proto3,enum=erlmcp.metrics.v1.Format" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportUsageRequest) Reset() {
+	*x = ExportUsageRequest{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportUsageRequest) ProtoMessage() {}
+
+func (x *ExportUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportUsageRequest.ProtoReflect.Descriptor instead.
+func (*ExportUsageRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExportUsageRequest) GetQuery() *QueryUsageRequest {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *ExportUsageRequest) GetFormat() Format {
+	if x != nil {
+		return x.Format
+	}
+	return Format_FORMAT_UNSPECIFIED
+}
+
 type QueryUsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most calls first. Fields that are not in `by` are empty.
+	// In the order that was asked for. Fields that are not in `by` are empty.
 	Usage         []*Usage `protobuf:"bytes,1,rep,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -387,7 +727,7 @@ type QueryUsageResponse struct {
 
 func (x *QueryUsageResponse) Reset() {
 	*x = QueryUsageResponse{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[4]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +739,7 @@ func (x *QueryUsageResponse) String() string {
 func (*QueryUsageResponse) ProtoMessage() {}
 
 func (x *QueryUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[4]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +752,7 @@ func (x *QueryUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryUsageResponse.ProtoReflect.Descriptor instead.
 func (*QueryUsageResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{4}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *QueryUsageResponse) GetUsage() []*Usage {
@@ -442,7 +782,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[5]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +794,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[5]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +807,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{5}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AuditEvent) GetId() string {
@@ -528,7 +868,7 @@ type RecordAuditRequest struct {
 
 func (x *RecordAuditRequest) Reset() {
 	*x = RecordAuditRequest{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[6]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +880,7 @@ func (x *RecordAuditRequest) String() string {
 func (*RecordAuditRequest) ProtoMessage() {}
 
 func (x *RecordAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[6]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +893,7 @@ func (x *RecordAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordAuditRequest.ProtoReflect.Descriptor instead.
 func (*RecordAuditRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{6}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RecordAuditRequest) GetEvents() []*AuditEvent {
@@ -571,7 +911,7 @@ type RecordAuditResponse struct {
 
 func (x *RecordAuditResponse) Reset() {
 	*x = RecordAuditResponse{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[7]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +923,7 @@ func (x *RecordAuditResponse) String() string {
 func (*RecordAuditResponse) ProtoMessage() {}
 
 func (x *RecordAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[7]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +936,7 @@ func (x *RecordAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordAuditResponse.ProtoReflect.Descriptor instead.
 func (*RecordAuditResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{7}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{8}
 }
 
 type ListAuditRequest struct {
@@ -611,7 +951,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[8]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +963,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[8]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +976,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{8}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListAuditRequest) GetBefore() string {
@@ -662,7 +1002,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[9]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +1014,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[9]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,10 +1027,310 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{9}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListAuditResponse) GetEvents() []*AuditEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// SessionEvent is something that became of a session.
+type SessionEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique; UUIDv7.
+	Id string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// The owner.
+	Node      string            `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	SessionId string            `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	Principal string            `protobuf:"bytes,5,opt,name=principal,proto3" json:"principal,omitempty"`
+	Kind      SessionEvent_Kind `protobuf:"varint,6,opt,name=kind,proto3,enum=erlmcp.metrics.v1.SessionEvent_Kind" json:"kind,omitempty"`
+	// Why it was closed.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionEvent) Reset() {
+	*x = SessionEvent{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionEvent) ProtoMessage() {}
+
+func (x *SessionEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionEvent.ProtoReflect.Descriptor instead.
+func (*SessionEvent) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SessionEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SessionEvent) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *SessionEvent) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SessionEvent) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *SessionEvent) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *SessionEvent) GetKind() SessionEvent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return SessionEvent_KIND_UNSPECIFIED
+}
+
+func (x *SessionEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RecordSessionEventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*SessionEvent        `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordSessionEventsRequest) Reset() {
+	*x = RecordSessionEventsRequest{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordSessionEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordSessionEventsRequest) ProtoMessage() {}
+
+func (x *RecordSessionEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordSessionEventsRequest.ProtoReflect.Descriptor instead.
+func (*RecordSessionEventsRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RecordSessionEventsRequest) GetEvents() []*SessionEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type RecordSessionEventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordSessionEventsResponse) Reset() {
+	*x = RecordSessionEventsResponse{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordSessionEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordSessionEventsResponse) ProtoMessage() {}
+
+func (x *RecordSessionEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordSessionEventsResponse.ProtoReflect.Descriptor instead.
+func (*RecordSessionEventsResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{13}
+}
+
+type ListSessionEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Inclusive; a day before `until` when absent.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// Exclusive; now when absent.
+	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	// Only of these, when not empty.
+	Principal string `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
+	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Most events; 100 when 0.
+	Limit         uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionEventsRequest) Reset() {
+	*x = ListSessionEventsRequest{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionEventsRequest) ProtoMessage() {}
+
+func (x *ListSessionEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListSessionEventsRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListSessionEventsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListSessionEventsRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ListSessionEventsRequest) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *ListSessionEventsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ListSessionEventsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListSessionEventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*SessionEvent        `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionEventsResponse) Reset() {
+	*x = ListSessionEventsResponse{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionEventsResponse) ProtoMessage() {}
+
+func (x *ListSessionEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListSessionEventsResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListSessionEventsResponse) GetEvents() []*SessionEvent {
 	if x != nil {
 		return x.Events
 	}
@@ -716,7 +1356,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[10]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +1368,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[10]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +1381,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{10}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Node) GetName() string {
@@ -797,7 +1437,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[11]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1449,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[11]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1462,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{11}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HeartbeatRequest) GetNode() *Node {
@@ -849,7 +1489,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[12]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1501,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[12]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1514,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{12}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HeartbeatResponse) GetNodes() uint32 {
@@ -892,7 +1532,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[13]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1544,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[13]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1557,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{13}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{19}
 }
 
 type ListNodesResponse struct {
@@ -929,7 +1569,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[14]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1581,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[14]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1594,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{14}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -968,7 +1608,7 @@ var File_erlmcp_metrics_v1_metrics_proto protoreflect.FileDescriptor
 
 const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\n" +
-	"\x1ferlmcp/metrics/v1/metrics.proto\x12\x11erlmcp.metrics.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ferlmcp/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x02\n" +
+	"\x1ferlmcp/metrics/v1/metrics.proto\x12\x11erlmcp.metrics.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ferlmcp/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x03\n" +
 	"\x05Usage\x12:\n" +
 	"\x06minute\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x06minute\x12&\n" +
 	"\tprincipal\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tprincipal\x12\x1f\n" +
@@ -977,19 +1617,34 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\x04name\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\x14\n" +
 	"\x05calls\x18\x06 \x01(\x04R\x05calls\x12\x16\n" +
 	"\x06errors\x18\a \x01(\x04R\x06errors\x12\x16\n" +
-	"\x06micros\x18\b \x01(\x04R\x06micros\"\x88\x01\n" +
+	"\x06micros\x18\b \x01(\x04R\x06micros\x12)\n" +
+	"\abuckets\x18\t \x03(\rB\x0f\xbaH\f\x92\x01\t\x10\x80\x01\"\x04*\x02\x18\x7fR\abuckets\x12,\n" +
+	"\fbucket_calls\x18\n" +
+	" \x03(\x04B\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\vbucketCalls\x12\x1d\n" +
+	"\n" +
+	"p50_micros\x18\v \x01(\x04R\tp50Micros\x12\x1d\n" +
+	"\n" +
+	"p90_micros\x18\f \x01(\x04R\tp90Micros\x12\x1d\n" +
+	"\n" +
+	"p99_micros\x18\r \x01(\x04R\tp99Micros\"\x88\x01\n" +
 	"\x12RecordUsageRequest\x12\x1b\n" +
 	"\x04node\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04node\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x129\n" +
 	"\x05usage\x18\x03 \x03(\v2\x18.erlmcp.metrics.v1.UsageB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x05usage\"\x15\n" +
-	"\x13RecordUsageResponse\"\x8c\x02\n" +
+	"\x13RecordUsageResponse\"\x91\x03\n" +
 	"\x11QueryUsageRequest\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12=\n" +
 	"\x02by\x18\x03 \x03(\x0e2\x1c.erlmcp.metrics.v1.DimensionB\x0f\xbaH\f\x92\x01\t\x10\x05\"\x05\x82\x01\x02\x10\x01R\x02by\x12\x1c\n" +
 	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x16\n" +
 	"\x06server\x18\x05 \x01(\tR\x06server\x12\x1e\n" +
-	"\x05limit\x18\x06 \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x05limit\"D\n" +
+	"\x05limit\x18\x06 \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x05limit\x125\n" +
+	"\x04step\x18\a \x01(\x0e2\x17.erlmcp.metrics.v1.StepB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04step\x128\n" +
+	"\x05order\x18\b \x01(\x0e2\x18.erlmcp.metrics.v1.OrderB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05order\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"\x8d\x01\n" +
+	"\x12ExportUsageRequest\x12:\n" +
+	"\x05query\x18\x01 \x01(\v2$.erlmcp.metrics.v1.QueryUsageRequestR\x05query\x12;\n" +
+	"\x06format\x18\x02 \x01(\x0e2\x19.erlmcp.metrics.v1.FormatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06format\"D\n" +
 	"\x12QueryUsageResponse\x12.\n" +
 	"\x05usage\x18\x01 \x03(\v2\x18.erlmcp.metrics.v1.UsageR\x05usage\"\x87\x02\n" +
 	"\n" +
@@ -1008,7 +1663,33 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\x06before\x18\x01 \x01(\tR\x06before\x12\x1e\n" +
 	"\x05limit\x18\x02 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x05limit\"J\n" +
 	"\x11ListAuditResponse\x125\n" +
-	"\x06events\x18\x01 \x03(\v2\x1d.erlmcp.metrics.v1.AuditEventR\x06events\"\xff\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\x1d.erlmcp.metrics.v1.AuditEventR\x06events\"\x83\x03\n" +
+	"\fSessionEvent\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x122\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x02at\x12\x1c\n" +
+	"\x04node\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x04node\x12'\n" +
+	"\n" +
+	"session_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tsessionId\x12&\n" +
+	"\tprincipal\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tprincipal\x12B\n" +
+	"\x04kind\x18\x06 \x01(\x0e2$.erlmcp.metrics.v1.SessionEvent.KindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12 \n" +
+	"\x06reason\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06reason\"P\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vKIND_OPENED\x10\x01\x12\x10\n" +
+	"\fKIND_ADOPTED\x10\x02\x12\x0f\n" +
+	"\vKIND_CLOSED\x10\x03\"`\n" +
+	"\x1aRecordSessionEventsRequest\x12B\n" +
+	"\x06events\x18\x01 \x03(\v2\x1f.erlmcp.metrics.v1.SessionEventB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x06events\"\x1d\n" +
+	"\x1bRecordSessionEventsResponse\"\xdb\x01\n" +
+	"\x18ListSessionEventsRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1c\n" +
+	"\tprincipal\x18\x03 \x01(\tR\tprincipal\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x04 \x01(\tR\tsessionId\x12\x1e\n" +
+	"\x05limit\x18\x05 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x05limit\"T\n" +
+	"\x19ListSessionEventsResponse\x127\n" +
+	"\x06events\x18\x01 \x03(\v2\x1f.erlmcp.metrics.v1.SessionEventR\x06events\"\xff\x01\n" +
 	"\x04Node\x12=\n" +
 	"\x04name\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9_.-]+@[A-Za-z0-9_.:-]+$R\x04name\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x18\n" +
@@ -1031,13 +1712,31 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\x13DIMENSION_PRINCIPAL\x10\x02\x12\x14\n" +
 	"\x10DIMENSION_SERVER\x10\x03\x12\x14\n" +
 	"\x10DIMENSION_METHOD\x10\x04\x12\x12\n" +
-	"\x0eDIMENSION_NAME\x10\x052\x92\x05\n" +
+	"\x0eDIMENSION_NAME\x10\x05*J\n" +
+	"\x04Step\x12\x14\n" +
+	"\x10STEP_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vSTEP_MINUTE\x10\x01\x12\r\n" +
+	"\tSTEP_HOUR\x10\x02\x12\f\n" +
+	"\bSTEP_DAY\x10\x03*T\n" +
+	"\x05Order\x12\x15\n" +
+	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vORDER_CALLS\x10\x01\x12\x10\n" +
+	"\fORDER_ERRORS\x10\x02\x12\x11\n" +
+	"\rORDER_LATENCY\x10\x03*A\n" +
+	"\x06Format\x12\x16\n" +
+	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"FORMAT_CSV\x10\x01\x12\x0f\n" +
+	"\vFORMAT_JSON\x10\x022\x95\b\n" +
 	"\x0eMetricsService\x12b\n" +
 	"\vRecordUsage\x12%.erlmcp.metrics.v1.RecordUsageRequest\x1a&.erlmcp.metrics.v1.RecordUsageResponse\"\x04\x88\xe7\x18\x01\x12t\n" +
 	"\n" +
-	"QueryUsage\x12$.erlmcp.metrics.v1.QueryUsageRequest\x1a%.erlmcp.metrics.v1.QueryUsageResponse\"\x19\x88\xe7\x18\x03\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/usage\x12b\n" +
+	"QueryUsage\x12$.erlmcp.metrics.v1.QueryUsageRequest\x1a%.erlmcp.metrics.v1.QueryUsageResponse\"\x19\x88\xe7\x18\x04\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/usage\x12n\n" +
+	"\vExportUsage\x12%.erlmcp.metrics.v1.ExportUsageRequest\x1a\x14.google.api.HttpBody\" \x88\xe7\x18\x04\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/usage/export0\x01\x12b\n" +
 	"\vRecordAudit\x12%.erlmcp.metrics.v1.RecordAuditRequest\x1a&.erlmcp.metrics.v1.RecordAuditResponse\"\x04\x88\xe7\x18\x01\x12q\n" +
-	"\tListAudit\x12#.erlmcp.metrics.v1.ListAuditRequest\x1a$.erlmcp.metrics.v1.ListAuditResponse\"\x19\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/audit\x12\\\n" +
+	"\tListAudit\x12#.erlmcp.metrics.v1.ListAuditRequest\x1a$.erlmcp.metrics.v1.ListAuditResponse\"\x19\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/audit\x12z\n" +
+	"\x13RecordSessionEvents\x12-.erlmcp.metrics.v1.RecordSessionEventsRequest\x1a..erlmcp.metrics.v1.RecordSessionEventsResponse\"\x04\x88\xe7\x18\x01\x12\x94\x01\n" +
+	"\x11ListSessionEvents\x12+.erlmcp.metrics.v1.ListSessionEventsRequest\x1a,.erlmcp.metrics.v1.ListSessionEventsResponse\"$\x88\xe7\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/sessions/history\x12\\\n" +
 	"\tHeartbeat\x12#.erlmcp.metrics.v1.HeartbeatRequest\x1a$.erlmcp.metrics.v1.HeartbeatResponse\"\x04\x88\xe7\x18\x01\x12q\n" +
 	"\tListNodes\x12#.erlmcp.metrics.v1.ListNodesRequest\x1a$.erlmcp.metrics.v1.ListNodesResponse\"\x19\x88\xe7\x18\x03\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/nodesB.Z,erlmcp.dev/proto/erlmcp/metrics/v1;metricsv1b\x06proto3"
 
@@ -1053,58 +1752,85 @@ func file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP() []byte {
 	return file_erlmcp_metrics_v1_metrics_proto_rawDescData
 }
 
-var file_erlmcp_metrics_v1_metrics_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_erlmcp_metrics_v1_metrics_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_erlmcp_metrics_v1_metrics_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_erlmcp_metrics_v1_metrics_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_erlmcp_metrics_v1_metrics_proto_goTypes = []any{
-	(Dimension)(0),                // 0: erlmcp.metrics.v1.Dimension
-	(*Usage)(nil),                 // 1: erlmcp.metrics.v1.Usage
-	(*RecordUsageRequest)(nil),    // 2: erlmcp.metrics.v1.RecordUsageRequest
-	(*RecordUsageResponse)(nil),   // 3: erlmcp.metrics.v1.RecordUsageResponse
-	(*QueryUsageRequest)(nil),     // 4: erlmcp.metrics.v1.QueryUsageRequest
-	(*QueryUsageResponse)(nil),    // 5: erlmcp.metrics.v1.QueryUsageResponse
-	(*AuditEvent)(nil),            // 6: erlmcp.metrics.v1.AuditEvent
-	(*RecordAuditRequest)(nil),    // 7: erlmcp.metrics.v1.RecordAuditRequest
-	(*RecordAuditResponse)(nil),   // 8: erlmcp.metrics.v1.RecordAuditResponse
-	(*ListAuditRequest)(nil),      // 9: erlmcp.metrics.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),     // 10: erlmcp.metrics.v1.ListAuditResponse
-	(*Node)(nil),                  // 11: erlmcp.metrics.v1.Node
-	(*HeartbeatRequest)(nil),      // 12: erlmcp.metrics.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),     // 13: erlmcp.metrics.v1.HeartbeatResponse
-	(*ListNodesRequest)(nil),      // 14: erlmcp.metrics.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),     // 15: erlmcp.metrics.v1.ListNodesResponse
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(Dimension)(0),                      // 0: erlmcp.metrics.v1.Dimension
+	(Step)(0),                           // 1: erlmcp.metrics.v1.Step
+	(Order)(0),                          // 2: erlmcp.metrics.v1.Order
+	(Format)(0),                         // 3: erlmcp.metrics.v1.Format
+	(SessionEvent_Kind)(0),              // 4: erlmcp.metrics.v1.SessionEvent.Kind
+	(*Usage)(nil),                       // 5: erlmcp.metrics.v1.Usage
+	(*RecordUsageRequest)(nil),          // 6: erlmcp.metrics.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),         // 7: erlmcp.metrics.v1.RecordUsageResponse
+	(*QueryUsageRequest)(nil),           // 8: erlmcp.metrics.v1.QueryUsageRequest
+	(*ExportUsageRequest)(nil),          // 9: erlmcp.metrics.v1.ExportUsageRequest
+	(*QueryUsageResponse)(nil),          // 10: erlmcp.metrics.v1.QueryUsageResponse
+	(*AuditEvent)(nil),                  // 11: erlmcp.metrics.v1.AuditEvent
+	(*RecordAuditRequest)(nil),          // 12: erlmcp.metrics.v1.RecordAuditRequest
+	(*RecordAuditResponse)(nil),         // 13: erlmcp.metrics.v1.RecordAuditResponse
+	(*ListAuditRequest)(nil),            // 14: erlmcp.metrics.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),           // 15: erlmcp.metrics.v1.ListAuditResponse
+	(*SessionEvent)(nil),                // 16: erlmcp.metrics.v1.SessionEvent
+	(*RecordSessionEventsRequest)(nil),  // 17: erlmcp.metrics.v1.RecordSessionEventsRequest
+	(*RecordSessionEventsResponse)(nil), // 18: erlmcp.metrics.v1.RecordSessionEventsResponse
+	(*ListSessionEventsRequest)(nil),    // 19: erlmcp.metrics.v1.ListSessionEventsRequest
+	(*ListSessionEventsResponse)(nil),   // 20: erlmcp.metrics.v1.ListSessionEventsResponse
+	(*Node)(nil),                        // 21: erlmcp.metrics.v1.Node
+	(*HeartbeatRequest)(nil),            // 22: erlmcp.metrics.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),           // 23: erlmcp.metrics.v1.HeartbeatResponse
+	(*ListNodesRequest)(nil),            // 24: erlmcp.metrics.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),           // 25: erlmcp.metrics.v1.ListNodesResponse
+	(*timestamppb.Timestamp)(nil),       // 26: google.protobuf.Timestamp
+	(*httpbody.HttpBody)(nil),           // 27: google.api.HttpBody
 }
 var file_erlmcp_metrics_v1_metrics_proto_depIdxs = []int32{
-	16, // 0: erlmcp.metrics.v1.Usage.minute:type_name -> google.protobuf.Timestamp
-	1,  // 1: erlmcp.metrics.v1.RecordUsageRequest.usage:type_name -> erlmcp.metrics.v1.Usage
-	16, // 2: erlmcp.metrics.v1.QueryUsageRequest.since:type_name -> google.protobuf.Timestamp
-	16, // 3: erlmcp.metrics.v1.QueryUsageRequest.until:type_name -> google.protobuf.Timestamp
+	26, // 0: erlmcp.metrics.v1.Usage.minute:type_name -> google.protobuf.Timestamp
+	5,  // 1: erlmcp.metrics.v1.RecordUsageRequest.usage:type_name -> erlmcp.metrics.v1.Usage
+	26, // 2: erlmcp.metrics.v1.QueryUsageRequest.since:type_name -> google.protobuf.Timestamp
+	26, // 3: erlmcp.metrics.v1.QueryUsageRequest.until:type_name -> google.protobuf.Timestamp
 	0,  // 4: erlmcp.metrics.v1.QueryUsageRequest.by:type_name -> erlmcp.metrics.v1.Dimension
-	1,  // 5: erlmcp.metrics.v1.QueryUsageResponse.usage:type_name -> erlmcp.metrics.v1.Usage
-	16, // 6: erlmcp.metrics.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	6,  // 7: erlmcp.metrics.v1.RecordAuditRequest.events:type_name -> erlmcp.metrics.v1.AuditEvent
-	6,  // 8: erlmcp.metrics.v1.ListAuditResponse.events:type_name -> erlmcp.metrics.v1.AuditEvent
-	16, // 9: erlmcp.metrics.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	16, // 10: erlmcp.metrics.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
-	11, // 11: erlmcp.metrics.v1.HeartbeatRequest.node:type_name -> erlmcp.metrics.v1.Node
-	11, // 12: erlmcp.metrics.v1.ListNodesResponse.nodes:type_name -> erlmcp.metrics.v1.Node
-	2,  // 13: erlmcp.metrics.v1.MetricsService.RecordUsage:input_type -> erlmcp.metrics.v1.RecordUsageRequest
-	4,  // 14: erlmcp.metrics.v1.MetricsService.QueryUsage:input_type -> erlmcp.metrics.v1.QueryUsageRequest
-	7,  // 15: erlmcp.metrics.v1.MetricsService.RecordAudit:input_type -> erlmcp.metrics.v1.RecordAuditRequest
-	9,  // 16: erlmcp.metrics.v1.MetricsService.ListAudit:input_type -> erlmcp.metrics.v1.ListAuditRequest
-	12, // 17: erlmcp.metrics.v1.MetricsService.Heartbeat:input_type -> erlmcp.metrics.v1.HeartbeatRequest
-	14, // 18: erlmcp.metrics.v1.MetricsService.ListNodes:input_type -> erlmcp.metrics.v1.ListNodesRequest
-	3,  // 19: erlmcp.metrics.v1.MetricsService.RecordUsage:output_type -> erlmcp.metrics.v1.RecordUsageResponse
-	5,  // 20: erlmcp.metrics.v1.MetricsService.QueryUsage:output_type -> erlmcp.metrics.v1.QueryUsageResponse
-	8,  // 21: erlmcp.metrics.v1.MetricsService.RecordAudit:output_type -> erlmcp.metrics.v1.RecordAuditResponse
-	10, // 22: erlmcp.metrics.v1.MetricsService.ListAudit:output_type -> erlmcp.metrics.v1.ListAuditResponse
-	13, // 23: erlmcp.metrics.v1.MetricsService.Heartbeat:output_type -> erlmcp.metrics.v1.HeartbeatResponse
-	15, // 24: erlmcp.metrics.v1.MetricsService.ListNodes:output_type -> erlmcp.metrics.v1.ListNodesResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	1,  // 5: erlmcp.metrics.v1.QueryUsageRequest.step:type_name -> erlmcp.metrics.v1.Step
+	2,  // 6: erlmcp.metrics.v1.QueryUsageRequest.order:type_name -> erlmcp.metrics.v1.Order
+	8,  // 7: erlmcp.metrics.v1.ExportUsageRequest.query:type_name -> erlmcp.metrics.v1.QueryUsageRequest
+	3,  // 8: erlmcp.metrics.v1.ExportUsageRequest.format:type_name -> erlmcp.metrics.v1.Format
+	5,  // 9: erlmcp.metrics.v1.QueryUsageResponse.usage:type_name -> erlmcp.metrics.v1.Usage
+	26, // 10: erlmcp.metrics.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	11, // 11: erlmcp.metrics.v1.RecordAuditRequest.events:type_name -> erlmcp.metrics.v1.AuditEvent
+	11, // 12: erlmcp.metrics.v1.ListAuditResponse.events:type_name -> erlmcp.metrics.v1.AuditEvent
+	26, // 13: erlmcp.metrics.v1.SessionEvent.at:type_name -> google.protobuf.Timestamp
+	4,  // 14: erlmcp.metrics.v1.SessionEvent.kind:type_name -> erlmcp.metrics.v1.SessionEvent.Kind
+	16, // 15: erlmcp.metrics.v1.RecordSessionEventsRequest.events:type_name -> erlmcp.metrics.v1.SessionEvent
+	26, // 16: erlmcp.metrics.v1.ListSessionEventsRequest.since:type_name -> google.protobuf.Timestamp
+	26, // 17: erlmcp.metrics.v1.ListSessionEventsRequest.until:type_name -> google.protobuf.Timestamp
+	16, // 18: erlmcp.metrics.v1.ListSessionEventsResponse.events:type_name -> erlmcp.metrics.v1.SessionEvent
+	26, // 19: erlmcp.metrics.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	26, // 20: erlmcp.metrics.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
+	21, // 21: erlmcp.metrics.v1.HeartbeatRequest.node:type_name -> erlmcp.metrics.v1.Node
+	21, // 22: erlmcp.metrics.v1.ListNodesResponse.nodes:type_name -> erlmcp.metrics.v1.Node
+	6,  // 23: erlmcp.metrics.v1.MetricsService.RecordUsage:input_type -> erlmcp.metrics.v1.RecordUsageRequest
+	8,  // 24: erlmcp.metrics.v1.MetricsService.QueryUsage:input_type -> erlmcp.metrics.v1.QueryUsageRequest
+	9,  // 25: erlmcp.metrics.v1.MetricsService.ExportUsage:input_type -> erlmcp.metrics.v1.ExportUsageRequest
+	12, // 26: erlmcp.metrics.v1.MetricsService.RecordAudit:input_type -> erlmcp.metrics.v1.RecordAuditRequest
+	14, // 27: erlmcp.metrics.v1.MetricsService.ListAudit:input_type -> erlmcp.metrics.v1.ListAuditRequest
+	17, // 28: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:input_type -> erlmcp.metrics.v1.RecordSessionEventsRequest
+	19, // 29: erlmcp.metrics.v1.MetricsService.ListSessionEvents:input_type -> erlmcp.metrics.v1.ListSessionEventsRequest
+	22, // 30: erlmcp.metrics.v1.MetricsService.Heartbeat:input_type -> erlmcp.metrics.v1.HeartbeatRequest
+	24, // 31: erlmcp.metrics.v1.MetricsService.ListNodes:input_type -> erlmcp.metrics.v1.ListNodesRequest
+	7,  // 32: erlmcp.metrics.v1.MetricsService.RecordUsage:output_type -> erlmcp.metrics.v1.RecordUsageResponse
+	10, // 33: erlmcp.metrics.v1.MetricsService.QueryUsage:output_type -> erlmcp.metrics.v1.QueryUsageResponse
+	27, // 34: erlmcp.metrics.v1.MetricsService.ExportUsage:output_type -> google.api.HttpBody
+	13, // 35: erlmcp.metrics.v1.MetricsService.RecordAudit:output_type -> erlmcp.metrics.v1.RecordAuditResponse
+	15, // 36: erlmcp.metrics.v1.MetricsService.ListAudit:output_type -> erlmcp.metrics.v1.ListAuditResponse
+	18, // 37: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:output_type -> erlmcp.metrics.v1.RecordSessionEventsResponse
+	20, // 38: erlmcp.metrics.v1.MetricsService.ListSessionEvents:output_type -> erlmcp.metrics.v1.ListSessionEventsResponse
+	23, // 39: erlmcp.metrics.v1.MetricsService.Heartbeat:output_type -> erlmcp.metrics.v1.HeartbeatResponse
+	25, // 40: erlmcp.metrics.v1.MetricsService.ListNodes:output_type -> erlmcp.metrics.v1.ListNodesResponse
+	32, // [32:41] is the sub-list for method output_type
+	23, // [23:32] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_metrics_v1_metrics_proto_init() }
@@ -1117,8 +1843,8 @@ func file_erlmcp_metrics_v1_metrics_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_metrics_v1_metrics_proto_rawDesc), len(file_erlmcp_metrics_v1_metrics_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   15,
+			NumEnums:      5,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

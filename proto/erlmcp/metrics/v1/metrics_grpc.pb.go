@@ -8,6 +8,7 @@ package metricsv1
 
 import (
 	context "context"
+	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -19,12 +20,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MetricsService_RecordUsage_FullMethodName = "/erlmcp.metrics.v1.MetricsService/RecordUsage"
-	MetricsService_QueryUsage_FullMethodName  = "/erlmcp.metrics.v1.MetricsService/QueryUsage"
-	MetricsService_RecordAudit_FullMethodName = "/erlmcp.metrics.v1.MetricsService/RecordAudit"
-	MetricsService_ListAudit_FullMethodName   = "/erlmcp.metrics.v1.MetricsService/ListAudit"
-	MetricsService_Heartbeat_FullMethodName   = "/erlmcp.metrics.v1.MetricsService/Heartbeat"
-	MetricsService_ListNodes_FullMethodName   = "/erlmcp.metrics.v1.MetricsService/ListNodes"
+	MetricsService_RecordUsage_FullMethodName         = "/erlmcp.metrics.v1.MetricsService/RecordUsage"
+	MetricsService_QueryUsage_FullMethodName          = "/erlmcp.metrics.v1.MetricsService/QueryUsage"
+	MetricsService_ExportUsage_FullMethodName         = "/erlmcp.metrics.v1.MetricsService/ExportUsage"
+	MetricsService_RecordAudit_FullMethodName         = "/erlmcp.metrics.v1.MetricsService/RecordAudit"
+	MetricsService_ListAudit_FullMethodName           = "/erlmcp.metrics.v1.MetricsService/ListAudit"
+	MetricsService_RecordSessionEvents_FullMethodName = "/erlmcp.metrics.v1.MetricsService/RecordSessionEvents"
+	MetricsService_ListSessionEvents_FullMethodName   = "/erlmcp.metrics.v1.MetricsService/ListSessionEvents"
+	MetricsService_Heartbeat_FullMethodName           = "/erlmcp.metrics.v1.MetricsService/Heartbeat"
+	MetricsService_ListNodes_FullMethodName           = "/erlmcp.metrics.v1.MetricsService/ListNodes"
 )
 
 // MetricsServiceClient is the client API for MetricsService service.
@@ -35,12 +39,20 @@ const (
 type MetricsServiceClient interface {
 	// Takes roll-ups of usage from a node. A batch that was taken before (same node and sequence) counts once.
 	RecordUsage(ctx context.Context, in *RecordUsageRequest, opts ...grpc.CallOption) (*RecordUsageResponse, error)
-	// Usage in a span of time, summed as asked.
+	// Usage in a span of time, summed as asked. Principals with no role see their own.
 	QueryUsage(ctx context.Context, in *QueryUsageRequest, opts ...grpc.CallOption) (*QueryUsageResponse, error)
+	// The same as a file, of any length: CSV with a head line, or JSON lines.
+	// Each message holds whole lines, without the last line's end.
+	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+	ExportUsage(ctx context.Context, in *ExportUsageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 	// Keeps audit events. An event that was taken before (same id) counts once.
 	RecordAudit(ctx context.Context, in *RecordAuditRequest, opts ...grpc.CallOption) (*RecordAuditResponse, error)
 	// Audit events, newest first.
 	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
+	// Keeps what became of sessions. An event that was taken before (same id) counts once.
+	RecordSessionEvents(ctx context.Context, in *RecordSessionEventsRequest, opts ...grpc.CallOption) (*RecordSessionEventsResponse, error)
+	// What became of sessions, newest first. Principals with no role see their own.
+	ListSessionEvents(ctx context.Context, in *ListSessionEventsRequest, opts ...grpc.CallOption) (*ListSessionEventsResponse, error)
 	// Says that a node lives. Nodes beat every 2 s and count as gone after 10 s of silence.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
 	// Nodes that live, by name.
@@ -75,6 +87,25 @@ func (c *metricsServiceClient) QueryUsage(ctx context.Context, in *QueryUsageReq
 	return out, nil
 }
 
+func (c *metricsServiceClient) ExportUsage(ctx context.Context, in *ExportUsageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MetricsService_ServiceDesc.Streams[0], MetricsService_ExportUsage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportUsageRequest, httpbody.HttpBody]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MetricsService_ExportUsageClient = grpc.ServerStreamingClient[httpbody.HttpBody]
+
 func (c *metricsServiceClient) RecordAudit(ctx context.Context, in *RecordAuditRequest, opts ...grpc.CallOption) (*RecordAuditResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RecordAuditResponse)
@@ -89,6 +120,26 @@ func (c *metricsServiceClient) ListAudit(ctx context.Context, in *ListAuditReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditResponse)
 	err := c.cc.Invoke(ctx, MetricsService_ListAudit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *metricsServiceClient) RecordSessionEvents(ctx context.Context, in *RecordSessionEventsRequest, opts ...grpc.CallOption) (*RecordSessionEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecordSessionEventsResponse)
+	err := c.cc.Invoke(ctx, MetricsService_RecordSessionEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *metricsServiceClient) ListSessionEvents(ctx context.Context, in *ListSessionEventsRequest, opts ...grpc.CallOption) (*ListSessionEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionEventsResponse)
+	err := c.cc.Invoke(ctx, MetricsService_ListSessionEvents_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -123,12 +174,20 @@ func (c *metricsServiceClient) ListNodes(ctx context.Context, in *ListNodesReque
 type MetricsServiceServer interface {
 	// Takes roll-ups of usage from a node. A batch that was taken before (same node and sequence) counts once.
 	RecordUsage(context.Context, *RecordUsageRequest) (*RecordUsageResponse, error)
-	// Usage in a span of time, summed as asked.
+	// Usage in a span of time, summed as asked. Principals with no role see their own.
 	QueryUsage(context.Context, *QueryUsageRequest) (*QueryUsageResponse, error)
+	// The same as a file, of any length: CSV with a head line, or JSON lines.
+	// Each message holds whole lines, without the last line's end.
+	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+	ExportUsage(*ExportUsageRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	// Keeps audit events. An event that was taken before (same id) counts once.
 	RecordAudit(context.Context, *RecordAuditRequest) (*RecordAuditResponse, error)
 	// Audit events, newest first.
 	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
+	// Keeps what became of sessions. An event that was taken before (same id) counts once.
+	RecordSessionEvents(context.Context, *RecordSessionEventsRequest) (*RecordSessionEventsResponse, error)
+	// What became of sessions, newest first. Principals with no role see their own.
+	ListSessionEvents(context.Context, *ListSessionEventsRequest) (*ListSessionEventsResponse, error)
 	// Says that a node lives. Nodes beat every 2 s and count as gone after 10 s of silence.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
 	// Nodes that live, by name.
@@ -149,11 +208,20 @@ func (UnimplementedMetricsServiceServer) RecordUsage(context.Context, *RecordUsa
 func (UnimplementedMetricsServiceServer) QueryUsage(context.Context, *QueryUsageRequest) (*QueryUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method QueryUsage not implemented")
 }
+func (UnimplementedMetricsServiceServer) ExportUsage(*ExportUsageRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	return status.Error(codes.Unimplemented, "method ExportUsage not implemented")
+}
 func (UnimplementedMetricsServiceServer) RecordAudit(context.Context, *RecordAuditRequest) (*RecordAuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecordAudit not implemented")
 }
 func (UnimplementedMetricsServiceServer) ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAudit not implemented")
+}
+func (UnimplementedMetricsServiceServer) RecordSessionEvents(context.Context, *RecordSessionEventsRequest) (*RecordSessionEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordSessionEvents not implemented")
+}
+func (UnimplementedMetricsServiceServer) ListSessionEvents(context.Context, *ListSessionEventsRequest) (*ListSessionEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSessionEvents not implemented")
 }
 func (UnimplementedMetricsServiceServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
@@ -218,6 +286,17 @@ func _MetricsService_QueryUsage_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MetricsService_ExportUsage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportUsageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MetricsServiceServer).ExportUsage(m, &grpc.GenericServerStream[ExportUsageRequest, httpbody.HttpBody]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MetricsService_ExportUsageServer = grpc.ServerStreamingServer[httpbody.HttpBody]
+
 func _MetricsService_RecordAudit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RecordAuditRequest)
 	if err := dec(in); err != nil {
@@ -250,6 +329,42 @@ func _MetricsService_ListAudit_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MetricsServiceServer).ListAudit(ctx, req.(*ListAuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MetricsService_RecordSessionEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecordSessionEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MetricsServiceServer).RecordSessionEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MetricsService_RecordSessionEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MetricsServiceServer).RecordSessionEvents(ctx, req.(*RecordSessionEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MetricsService_ListSessionEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MetricsServiceServer).ListSessionEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MetricsService_ListSessionEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MetricsServiceServer).ListSessionEvents(ctx, req.(*ListSessionEventsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -314,6 +429,14 @@ var MetricsService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MetricsService_ListAudit_Handler,
 		},
 		{
+			MethodName: "RecordSessionEvents",
+			Handler:    _MetricsService_RecordSessionEvents_Handler,
+		},
+		{
+			MethodName: "ListSessionEvents",
+			Handler:    _MetricsService_ListSessionEvents_Handler,
+		},
+		{
 			MethodName: "Heartbeat",
 			Handler:    _MetricsService_Heartbeat_Handler,
 		},
@@ -322,6 +445,12 @@ var MetricsService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MetricsService_ListNodes_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportUsage",
+			Handler:       _MetricsService_ExportUsage_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "erlmcp/metrics/v1/metrics.proto",
 }

@@ -35,6 +35,8 @@ const (
 	Access_ACCESS_ADMIN Access = 2
 	// A principal with the role "admin" or "viewer". Services pass too.
 	Access_ACCESS_VIEWER Access = 3
+	// Any principal. The method itself sees to it that one with neither role gets only what is its own.
+	Access_ACCESS_SELF Access = 4
 )
 
 // Enum value maps for Access.
@@ -44,12 +46,14 @@ var (
 		1: "ACCESS_SERVICE",
 		2: "ACCESS_ADMIN",
 		3: "ACCESS_VIEWER",
+		4: "ACCESS_SELF",
 	}
 	Access_value = map[string]int32{
 		"ACCESS_UNSPECIFIED": 0,
 		"ACCESS_SERVICE":     1,
 		"ACCESS_ADMIN":       2,
 		"ACCESS_VIEWER":      3,
+		"ACCESS_SELF":        4,
 	}
 )
 
@@ -103,12 +107,13 @@ var File_erlmcp_options_v1_options_proto protoreflect.FileDescriptor
 
 const file_erlmcp_options_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1ferlmcp/options/v1/options.proto\x12\x11erlmcp.options.v1\x1a google/protobuf/descriptor.proto*Y\n" +
+	"\x1ferlmcp/options/v1/options.proto\x12\x11erlmcp.options.v1\x1a google/protobuf/descriptor.proto*j\n" +
 	"\x06Access\x12\x16\n" +
 	"\x12ACCESS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eACCESS_SERVICE\x10\x01\x12\x10\n" +
 	"\fACCESS_ADMIN\x10\x02\x12\x11\n" +
-	"\rACCESS_VIEWER\x10\x03:S\n" +
+	"\rACCESS_VIEWER\x10\x03\x12\x0f\n" +
+	"\vACCESS_SELF\x10\x04:S\n" +
 	"\x06access\x12\x1e.google.protobuf.MethodOptions\x18\xf1\x8c\x03 \x01(\x0e2\x19.erlmcp.options.v1.AccessR\x06accessB.Z,erlmcp.dev/proto/erlmcp/options/v1;optionsv1b\x06proto3"
 
 var (

@@ -54,3 +54,9 @@ func (s *Store) Events(ctx context.Context, before string, limit int) ([]store.E
 	}
 	return events, nil
 }
+
+// DropEvents implements store.Audit.
+func (s *Store) DropEvents(ctx context.Context, before time.Time) error {
+	_, err := s.drop(ctx, "drop old audit events", "DELETE FROM metrics_audit WHERE at < $1", before)
+	return err
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -21,7 +22,11 @@ import (
 var migrations embed.FS
 
 // Store is a database behind a pool of connections.
-type Store struct{ pool *pgxpool.Pool }
+type Store struct {
+	pool *pgxpool.Pool
+	// places are partitions that are known to be there.
+	places sync.Map
+}
 
 var _ store.Store = (*Store)(nil)
 

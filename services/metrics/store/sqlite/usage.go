@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"erlmcp.dev/services/metrics/store"
@@ -29,15 +31,24 @@ func (s *Store) AddUsage(ctx context.Context, b store.Batch) (added bool, err er
 	return added, nil
 }
 
+// table is a step's statement of one that names metrics_usage_step.
+func table(statement string, step store.Step) string {
+	return strings.ReplaceAll(statement, "metrics_usage_step", "metrics_usage_"+step.String())
+}
+
 func upsert(ctx context.Context, tx *sql.Tx, rows []store.Row) (err error) {
-	statement, err := tx.PrepareContext(ctx, addUsage)
-	if err != nil {
-		return err
+	var add [store.Steps]*sql.Stmt
+	for step := range store.Steps {
+		if add[step], err = tx.PrepareContext(ctx, table(addUsage, step)); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, add[step].Close()) }()
 	}
-	defer func() { err = errors.Join(err, statement.Close()) }()
 	for _, r := range rows {
-		if _, err := statement.ExecContext(ctx,
-			r.Minute.Unix(), r.Principal, r.Server, r.Method, r.Name, r.Calls, r.Errors, r.Micros); err != nil {
+		if err := r.Steps(func(step store.Step, start time.Time, bucket int16, calls, errors, micros int64) error {
+			_, err := add[step].ExecContext(ctx, start.Unix(), r.Principal, r.Server, r.Method, r.Name, bucket, calls, errors, micros)
+			return err
+		}); err != nil {
 			return err
 		}
 	}
@@ -45,33 +56,53 @@ func upsert(ctx context.Context, tx *sql.Tx, rows []store.Row) (err error) {
 }
 
 // SumUsage implements store.Usage.
-func (s *Store) SumUsage(ctx context.Context, q store.UsageQuery) ([]store.Row, error) {
-	rows, err := s.db.QueryContext(ctx, sumUsage, ceilSeconds(q.Since), ceilSeconds(q.Until),
-		q.By.Minute, q.By.Principal, q.By.Server, q.By.Method, q.By.Name, q.Principal, q.Server, q.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("sum usage: %w", err)
+func (s *Store) SumUsage(ctx context.Context, q store.UsageQuery, each func(store.Row) error) (err error) {
+	limit := -1
+	if q.Limit > 0 {
+		limit = q.Limit
 	}
-	sums, err := collect(rows, func(r *store.Row) error {
-		var minute sql.NullInt64
-		err := rows.Scan(&minute, &r.Principal, &r.Server, &r.Method, &r.Name, &r.Calls, &r.Errors, &r.Micros)
-		if minute.Valid {
-			r.Minute = time.Unix(minute.Int64, 0).UTC()
+	rows, err := s.db.QueryContext(ctx, table(sumUsage, q.Step), ceilSeconds(q.Since), ceilSeconds(q.Until),
+		q.By.Start, q.By.Principal, q.By.Server, q.By.Method, q.By.Name, q.Principal, q.Server, q.Name, int(q.Order), limit)
+	if err != nil {
+		return fmt.Errorf("sum usage: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var r store.Row
+		var start sql.NullInt64
+		var bucketsJSON, callsJSON []byte
+		var buckets []int16
+		var calls []int64
+		err := rows.Scan(&start, &r.Principal, &r.Server, &r.Method, &r.Name, &r.Calls, &r.Errors, &r.Micros, &bucketsJSON, &callsJSON)
+		if err = errors.Join(err, json.Unmarshal(bucketsJSON, &buckets), json.Unmarshal(callsJSON, &calls)); err != nil {
+			return fmt.Errorf("sum usage: %w", err)
 		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sum usage: %w", err)
+		if start.Valid {
+			r.Start = time.Unix(start.Int64, 0).UTC()
+		}
+		for i, b := range buckets {
+			if b != store.Unknown {
+				r.Took = append(r.Took, store.Bucket{Bucket: b, Calls: calls[i]})
+			}
+		}
+		if err := each(r); err != nil {
+			return err
+		}
 	}
-	return sums, nil
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("sum usage: %w", err)
+	}
+	return nil
+}
+
+// DropUsage implements store.Usage.
+func (s *Store) DropUsage(ctx context.Context, step store.Step, before time.Time) error {
+	_, err := s.drop(ctx, "drop old usage", table("DELETE FROM metrics_usage_step WHERE start < ?", step), ceilSeconds(before))
+	return err
 }
 
 // ceilSeconds rounds up: a minute that starts within the second of t started before t.
 func ceilSeconds(t time.Time) int64 { return t.Add(time.Second - time.Nanosecond).Unix() }
-
-// DropUsage implements store.Usage.
-func (s *Store) DropUsage(ctx context.Context, before time.Time) (int64, error) {
-	return s.drop(ctx, "drop old usage", "DELETE FROM metrics_usage WHERE minute < ?", ceilSeconds(before))
-}
 
 // DropBatches implements store.Usage.
 func (s *Store) DropBatches(ctx context.Context, before time.Time) (int64, error) {

@@ -32,6 +32,9 @@ func Run(t *testing.T, open func(testing.TB) store.Store) {
 		{"a span holds its first minute and not its last", span},
 		{"the rows with the most calls come first, within the limit", limit},
 		{"text is data", textIsData},
+		{"counts add up by the hour and day, each kept for its own time", steps},
+		{"how long calls took adds up", took},
+		{"rows come in the order asked for", order},
 		{"old usage and batches are dropped", dropUsage},
 		{"an audit event is kept once", eventOnce},
 		{"audit events are paged, newest first", eventPages},
@@ -50,7 +53,7 @@ var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 func row(minute int, principal, server, method, name string, calls int64) store.Row {
 	return store.Row{
-		Minute: noon.Add(time.Duration(minute) * time.Minute), Principal: principal, Server: server, Method: method, Name: name,
+		Start: noon.Add(time.Duration(minute) * time.Minute), Principal: principal, Server: server, Method: method, Name: name,
 		Calls: calls, Errors: calls / 10, Micros: calls * 1000,
 	}
 }
@@ -71,8 +74,8 @@ func all(by store.Dimensions) store.UsageQuery {
 
 func expect(t *testing.T, s store.Store, q store.UsageQuery, want ...store.Row) {
 	t.Helper()
-	got, err := s.SumUsage(t.Context(), q)
-	if err != nil {
+	var got []store.Row
+	if err := s.SumUsage(t.Context(), q, func(r store.Row) error { got = append(got, r); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
@@ -104,7 +107,7 @@ func batchOnce(t *testing.T, s store.Store) {
 func batchesAddUp(t *testing.T, s store.Store) {
 	add(t, s, "a/1", 1, row(0, "ann", "weather", "tools/call", "rain", 10), row(0, "ann", "weather", "tools/call", "rain", 20))
 	add(t, s, "b/1", 1, row(0, "ann", "weather", "tools/call", "rain", 30))
-	expect(t, s, all(store.Dimensions{Minute: true, Principal: true, Server: true, Method: true, Name: true}),
+	expect(t, s, all(store.Dimensions{Start: true, Principal: true, Server: true, Method: true, Name: true}),
 		row(0, "ann", "weather", "tools/call", "rain", 60))
 }
 
@@ -186,9 +189,9 @@ func sums(t *testing.T, s store.Store) {
 			{Principal: "bob", Calls: 4300, Errors: 430, Micros: 4300000},
 			{Principal: "ann", Calls: 120, Errors: 12, Micros: 120000},
 		}},
-		{store.Dimensions{Minute: true}, []store.Row{
-			{Minute: noon.Add(time.Minute), Calls: 4020, Errors: 402, Micros: 4020000},
-			{Minute: noon, Calls: 400, Errors: 40, Micros: 400000},
+		{store.Dimensions{Start: true}, []store.Row{
+			{Start: noon.Add(time.Minute), Calls: 4020, Errors: 402, Micros: 4020000},
+			{Start: noon, Calls: 400, Errors: 40, Micros: 400000},
 		}},
 		{store.Dimensions{Server: true, Name: true}, []store.Row{
 			{Server: "files", Calls: 4000, Errors: 400, Micros: 4000000},
@@ -199,7 +202,7 @@ func sums(t *testing.T, s store.Store) {
 			{Method: "resources/read", Calls: 4000, Errors: 400, Micros: 4000000},
 			{Method: "tools/call", Calls: 420, Errors: 42, Micros: 420000},
 		}},
-		{store.Dimensions{Minute: true, Principal: true, Server: true, Method: true, Name: true}, []store.Row{
+		{store.Dimensions{Start: true, Principal: true, Server: true, Method: true, Name: true}, []store.Row{
 			row(1, "bob", "files", "resources/read", "", 4000),
 			row(0, "bob", "weather", "tools/call", "rain", 300),
 			row(0, "ann", "weather", "tools/call", "rain", 100),
@@ -266,9 +269,72 @@ func textIsData(t *testing.T, s store.Store) {
 	for i, text := range []string{`'; DROP TABLE metrics_usage; --`, `"`, `$1`, `%`, `\`, "a\nb", "日本語", "{1,2}", "NULL"} {
 		r := row(0, text, text, text, text, 1)
 		add(t, s, text, uint64(i), r)
-		q := all(store.Dimensions{Minute: true, Principal: true, Server: true, Method: true, Name: true})
+		q := all(store.Dimensions{Start: true, Principal: true, Server: true, Method: true, Name: true})
 		q.Principal, q.Server = text, text
 		expect(t, s, q, r)
+	}
+}
+
+func steps(t *testing.T, s store.Store) {
+	for i, after := range []time.Duration{0, 59 * time.Minute, time.Hour, 12 * time.Hour, 40 * 24 * time.Hour} {
+		r := row(0, "ann", "s", "m", "", 10)
+		r.Start = noon.Add(after)
+		add(t, s, "a/1", uint64(i), r)
+	}
+	q := store.UsageQuery{Step: store.Hour, Since: noon, Until: noon.Add(365 * 24 * time.Hour), By: store.Dimensions{Start: true}}
+	at := func(after time.Duration, calls int64) store.Row {
+		return store.Row{Start: noon.Add(after), Calls: calls, Errors: calls / 10, Micros: calls * 1000}
+	}
+	expect(t, s, q, at(0, 20), at(time.Hour, 10), at(12*time.Hour, 10), at(40*24*time.Hour, 10))
+	q.Step, q.Since = store.Day, noon.Add(-12*time.Hour)
+	days := []store.Row{at(-12*time.Hour, 30), at(12*time.Hour, 10), at(40*24*time.Hour-12*time.Hour, 10)}
+	expect(t, s, q, days...)
+
+	q.Step = store.Hour
+	for _, step := range []store.Step{store.Minute, store.Hour} {
+		if err := s.DropUsage(t.Context(), step, noon.Add(39*24*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, s, q, at(40*24*time.Hour, 10))
+	q.Step = store.Day
+	expect(t, s, q, days...)
+	add(t, s, "a/1", 100, row(0, "ann", "s", "m", "", 10)) // a place that was dropped is made again
+	q.Step = store.Hour
+	expect(t, s, q, at(0, 10), at(40*24*time.Hour, 10))
+}
+
+func took(t *testing.T, s store.Store) {
+	one, two, three := row(0, "ann", "s", "m", "", 10), row(1, "ann", "s", "m", "", 5), row(1, "ann", "s", "m", "", 2)
+	one.Took = []store.Bucket{{Bucket: 0, Calls: 4}, {Bucket: 127, Calls: 6}}
+	two.Took = []store.Bucket{{Bucket: 3, Calls: 1}, {Bucket: 127, Calls: 4}}
+	add(t, s, "a/1", 1, one, two)
+	add(t, s, "a/1", 2, three) // of a sender that does not say
+	sum := store.Row{Calls: 17, Errors: 1, Micros: 17000, Took: []store.Bucket{{Bucket: 0, Calls: 4}, {Bucket: 3, Calls: 1}, {Bucket: 127, Calls: 10}}}
+	q := all(store.Dimensions{})
+	expect(t, s, q, sum)
+	q.Step = store.Hour
+	expect(t, s, q, sum)
+}
+
+func order(t *testing.T, s store.Store) {
+	many := store.Row{Start: noon, Name: "many", Calls: 100, Errors: 1, Micros: 1000}
+	slow := store.Row{Start: noon, Name: "slow", Calls: 2, Micros: 900}
+	failing := store.Row{Start: noon, Name: "failing", Calls: 50, Errors: 50, Micros: 50}
+	add(t, s, "a/1", 1, many, slow, failing)
+	for o, want := range map[store.Order][]store.Row{
+		store.ByCalls: {many, failing, slow}, store.ByErrors: {failing, many, slow}, store.ByLatency: {slow, many, failing},
+	} {
+		q := all(store.Dimensions{Start: true, Name: true})
+		q.Order = o
+		expect(t, s, q, want...)
+	}
+	q := all(store.Dimensions{Start: true, Name: true})
+	q.Name = "slow"
+	expect(t, s, q, slow)
+	stop := errors.New("enough")
+	if err := s.SumUsage(t.Context(), q, func(store.Row) error { return stop }); !errors.Is(err, stop) {
+		t.Error(err)
 	}
 }
 
@@ -276,7 +342,7 @@ func dropUsage(t *testing.T, s store.Store) {
 	old, kept := noon.Add(-time.Hour), noon
 	for i, at := range []time.Time{old, kept} {
 		r := row(0, "ann", "weather", "tools/call", "rain", 10)
-		r.Minute = at
+		r.Start = at
 		if _, err := s.AddUsage(t.Context(), store.Batch{Node: "a/1", Sequence: uint64(i), At: at, Rows: []store.Row{r}}); err != nil {
 			t.Fatal(err)
 		}
@@ -288,8 +354,8 @@ func dropUsage(t *testing.T, s store.Store) {
 	if add(t, s, "a/1", 1, row(0, "ann", "weather", "tools/call", "rain", 10)) {
 		t.Error("a batch that is young enough was forgotten")
 	}
-	if n, err := s.DropUsage(t.Context(), noon); n != 1 || err != nil {
-		t.Errorf("dropped %d rows, %v", n, err)
+	if err := s.DropUsage(t.Context(), store.Minute, noon); err != nil {
+		t.Error(err)
 	}
 	expect(t, s, all(store.Dimensions{}), store.Row{Calls: 10, Errors: 1, Micros: 10000})
 }
@@ -324,6 +390,12 @@ func eventOnce(t *testing.T, s store.Store) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]store.Event{two, one}, events(t, s, "", 10)); diff != "" {
+		t.Error(diff)
+	}
+	if err := s.DropEvents(t.Context(), two.At); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]store.Event{two}, events(t, s, "", 10)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -1,14 +1,24 @@
--- Sums the minutes within [$1, $2), keeping apart what $3 to $7 say; $8 and $9 filter where not empty.
-SELECT CASE WHEN $3::bool THEN minute END,
-       CASE WHEN $4::bool THEN principal ELSE '' END,
-       CASE WHEN $5::bool THEN server ELSE '' END,
-       CASE WHEN $6::bool THEN method ELSE '' END,
-       CASE WHEN $7::bool THEN name ELSE '' END,
-       sum(calls)::bigint, sum(errors)::bigint, sum(micros)::bigint
-FROM metrics_usage
-WHERE minute >= $1 AND minute < $2
-  AND ($8::text = '' OR principal = $8)
-  AND ($9::text = '' OR server = $9)
+-- Sums the steps that start within [$1, $2), keeping apart what $3 to $7 say; $8 to $10 filter where not empty. $11 is
+-- the order: 1 errors, 2 mean duration, else calls. The buckets, and how many calls each has, are two arrays.
+WITH fine AS (
+    SELECT CASE WHEN $3::bool THEN start END AS start,
+           CASE WHEN $4::bool THEN principal ELSE '' END AS principal,
+           CASE WHEN $5::bool THEN server ELSE '' END AS server,
+           CASE WHEN $6::bool THEN method ELSE '' END AS method,
+           CASE WHEN $7::bool THEN name ELSE '' END AS name,
+           bucket, sum(calls)::bigint AS calls, sum(errors)::bigint AS errors, sum(micros)::bigint AS micros
+    FROM metrics_usage_step
+    WHERE start >= $1 AND start < $2
+      AND ($8::text = '' OR principal = $8)
+      AND ($9::text = '' OR server = $9)
+      AND ($10::text = '' OR name = $10)
+    GROUP BY 1, 2, 3, 4, 5, 6
+)
+SELECT start, principal, server, method, name,
+       sum(calls)::bigint, sum(errors)::bigint, sum(micros)::bigint,
+       array_agg(bucket ORDER BY bucket), array_agg(calls ORDER BY bucket)
+FROM fine
 GROUP BY 1, 2, 3, 4, 5
-ORDER BY 6 DESC, 1, 2, 3, 4, 5
-LIMIT $10
+ORDER BY CASE $11::int WHEN 1 THEN sum(errors) WHEN 2 THEN sum(micros) / greatest(sum(calls), 1) ELSE sum(calls) END DESC,
+         1, 2, 3, 4, 5
+LIMIT $12
