@@ -1,6 +1,7 @@
-// Package metrics is the metrics service: usage, the audit trail and the list of living nodes, over a store. It must
+// Package metrics is the metrics service: usage, the audit trail, the history of sessions and the list of living
+// nodes, over a store. It must
 // not know who calls it or what was called. Its parts are ingest (counts come in), rollup (counts are asked for, and
-// expire), audit and membership; this package joins them, answers gRPC and ages the store. Start at [New].
+// expire), audit, sessions and membership; this package joins them, answers gRPC and ages the store. Start at [New].
 package metrics
 
 import (
@@ -15,6 +16,7 @@ import (
 	"erlmcp.dev/services/metrics/ingest"
 	"erlmcp.dev/services/metrics/membership"
 	"erlmcp.dev/services/metrics/rollup"
+	"erlmcp.dev/services/metrics/sessions"
 	"erlmcp.dev/services/metrics/store"
 	"erlmcp.dev/shared/health"
 
@@ -68,6 +70,7 @@ type Service struct {
 	ingest     *ingest.Ingest
 	rollup     *rollup.Rollup
 	audit      *audit.Trail
+	sessions   *sessions.History
 	membership *membership.Members
 }
 
@@ -92,6 +95,7 @@ func New(c Config) *Service {
 			Keep: [store.Steps]time.Duration{c.Keep.Minutes, c.Keep.Hours, c.Keep.Days},
 		},
 		audit:      &audit.Trail{Store: c.Store, Clock: c.Clock, Keep: c.Keep.Audit},
+		sessions:   &sessions.History{Store: c.Store, Clock: c.Clock, Keep: c.Keep.Sessions},
 		membership: &membership.Members{Store: c.Store, Clock: c.Clock},
 	}
 }
@@ -122,7 +126,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) expire(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, expiryTimeout)
 	defer cancel()
-	for what, expire := range map[string]func(context.Context) error{"usage": s.rollup.Expire, "audit": s.audit.Expire, "nodes": s.membership.Expire} {
+	for what, expire := range map[string]func(context.Context) error{"usage": s.rollup.Expire, "audit": s.audit.Expire, "sessions": s.sessions.Expire, "nodes": s.membership.Expire} {
 		if err := expire(bounded); err != nil && ctx.Err() == nil {
 			s.log.Warn("could not drop what is too old; tried again in a minute", "what", what, "error", err)
 		}

@@ -89,6 +89,26 @@ func (s *Service) ListAudit(ctx context.Context, req *metricsv1.ListAuditRequest
 	return &metricsv1.ListAuditResponse{Events: events}, nil
 }
 
+// RecordSessionEvents implements MetricsServiceServer.
+func (s *Service) RecordSessionEvents(ctx context.Context, req *metricsv1.RecordSessionEventsRequest) (*metricsv1.RecordSessionEventsResponse, error) {
+	if err := s.sessions.Record(ctx, req.GetEvents()); err != nil {
+		return nil, s.status(ctx, "record sessions' events", err)
+	}
+	return &metricsv1.RecordSessionEventsResponse{}, nil
+}
+
+// ListSessionEvents implements MetricsServiceServer.
+func (s *Service) ListSessionEvents(ctx context.Context, req *metricsv1.ListSessionEventsRequest) (*metricsv1.ListSessionEventsResponse, error) {
+	if err := onlyOwn(ctx, &req.Principal); err != nil {
+		return nil, err
+	}
+	events, err := s.sessions.List(ctx, req)
+	if err != nil {
+		return nil, s.status(ctx, "list sessions' events", err)
+	}
+	return &metricsv1.ListSessionEventsResponse{Events: events}, nil
+}
+
 // Heartbeat implements MetricsServiceServer.
 func (s *Service) Heartbeat(ctx context.Context, req *metricsv1.HeartbeatRequest) (*metricsv1.HeartbeatResponse, error) {
 	nodes, err := s.membership.Beat(ctx, req.GetNode(), req.GetLeaving())

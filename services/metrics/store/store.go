@@ -17,6 +17,7 @@ import (
 type Store interface {
 	Usage
 	Audit
+	Sessions
 	Nodes
 	// Ping tells whether the database answers.
 	Ping(ctx context.Context) error
@@ -49,6 +50,36 @@ type Audit interface {
 	Events(ctx context.Context, before string, limit int) ([]Event, error)
 	// DropEvents forgets the events of before t.
 	DropEvents(ctx context.Context, before time.Time) error
+}
+
+// Sessions keeps what became of sessions.
+type Sessions interface {
+	// AddSessionEvents keeps events. One whose id is there already changes nothing.
+	AddSessionEvents(ctx context.Context, events []SessionEvent) error
+	// SessionEvents returns events as asked, newest first.
+	SessionEvents(ctx context.Context, q SessionQuery) ([]SessionEvent, error)
+	// DropSessionEvents forgets the events of before t.
+	DropSessionEvents(ctx context.Context, before time.Time) error
+}
+
+// SessionEvent is something that became of a session.
+type SessionEvent struct {
+	// ID is a UUID in its usual form, in lower case.
+	ID                       string
+	At                       time.Time
+	Node, Session, Principal string
+	// Kind is a number of erlmcp.metrics.v1.SessionEvent.Kind.
+	Kind   int16
+	Reason string
+}
+
+// SessionQuery asks for events within [Since, Until).
+type SessionQuery struct {
+	Since, Until time.Time
+	// Principal and Session, when not empty, leave all others out.
+	Principal, Session string
+	// Limit of events; at least 1.
+	Limit int
 }
 
 // Nodes keeps who lives.

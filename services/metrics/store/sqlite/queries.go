@@ -19,3 +19,10 @@ var (
 	//go:embed queries/list_nodes.sql
 	listNodes string
 )
+
+var (
+	//go:embed queries/add_session_events.sql
+	addSessionEvents string
+	//go:embed queries/list_session_events.sql
+	listSessionEvents string
+)

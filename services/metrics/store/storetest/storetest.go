@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(testing.TB) store.Store) {
 		{"an audit event is kept once", eventOnce},
 		{"audit events are paged, newest first", eventPages},
 		{"paging from an unknown event fails", eventUnknown},
+		{"sessions' events are kept once, found and dropped", sessionEvents},
 		{"a node is kept under its name", nodes},
 		{"a node that started again outlives its former self", nodeRestarted},
 		{"nodes that are gone are dropped", dropNodes},
@@ -431,6 +432,50 @@ func eventUnknown(t *testing.T, s store.Store) {
 	if _, err := s.Events(t.Context(), event(1, noon).ID, 10); !errors.Is(err, store.ErrNoEvent) {
 		t.Error(err)
 	}
+}
+
+func sessionEvents(t *testing.T, s store.Store) {
+	made := func(i int, session, principal string) store.SessionEvent {
+		return store.SessionEvent{
+			ID: uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)).String(), At: noon.Add(time.Duration(i) * time.Second),
+			Node: "erlmcp@a", Session: session, Principal: principal, Kind: 3, Reason: "idle",
+		}
+	}
+	one, two, three := made(1, "s1", "ann"), made(2, "s2", "bob"), made(3, "s1", "ann")
+	for _, events := range [][]store.SessionEvent{{one, two}, {two, three, three}, nil} {
+		if err := s.AddSessionEvents(t.Context(), events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(q store.SessionQuery, want ...store.SessionEvent) {
+		t.Helper()
+		got, err := s.SessionEvents(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	}
+	day := store.SessionQuery{Since: noon, Until: noon.Add(24 * time.Hour), Limit: 10}
+	expect(day, three, two, one)
+	q := day
+	q.Limit = 2
+	expect(q, three, two)
+	q = day
+	q.Principal = "ann"
+	expect(q, three, one)
+	q.Session = "s2"
+	expect(q)
+	q.Principal = ""
+	expect(q, two)
+	q = day
+	q.Since, q.Until = one.At.Add(time.Microsecond), three.At
+	expect(q, two)
+	if err := s.DropSessionEvents(t.Context(), three.At); err != nil {
+		t.Fatal(err)
+	}
+	expect(day, three)
 }
 
 func node(name string, started, seen time.Time) store.Node {
