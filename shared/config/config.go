@@ -38,6 +38,7 @@ type Config struct {
 	Auth    Auth
 	Limits  Limits
 	Tasks   Tasks
+	Keep    Keep
 	Log     Log
 	OTel    OTel
 
@@ -222,6 +223,16 @@ type Tasks struct {
 	PerPrincipal, Total int
 	// MaxSize is the longest record of one task, its result included.
 	MaxSize Size
+}
+
+// Keep is how long the metrics service keeps what it is told.
+type Keep struct {
+	// Minutes, Hours and Days of usage.
+	Minutes, Hours, Days time.Duration
+	// Audit events; 0 for ever.
+	Audit time.Duration
+	// Sessions is the history of sessions.
+	Sessions time.Duration
 }
 
 // Log is where to and how much.

@@ -9,7 +9,7 @@ import (
 var sections = []struct{ prefix, title string }{
 	{"", "General"}, {"ports", "Ports"}, {"cluster", "Cluster"}, {"https", "TLS towards clients"}, {"tls", "TLS between services"},
 	{"db", "Postgres"}, {"redis", "Redis"}, {"auth", "Who may come in"}, {"limits", "Limits"}, {"tasks", "Tasks"},
-	{"log", "Logs"}, {"otel", "OpenTelemetry"}, {"erl", "Accepted for compatibility"},
+	{"keep", "What the metrics service keeps"}, {"log", "Logs"}, {"otel", "OpenTelemetry"}, {"erl", "Accepted for compatibility"},
 }
 
 const docsHead = `<!-- Made by "erlmcp config docs" from the table in shared/config. Don't edit. -->

@@ -54,7 +54,7 @@ func (s *Setting) Secret() bool { return s.Kind == Hidden || s.Kind == Hiddens |
 
 // Settings is the whole table, in the order of the documentation.
 func Settings() []Setting {
-	all := slices.Concat(generalSettings(), portSettings(), clusterSettings(), storeSettings(), accessSettings(), taskSettings(), telemetrySettings())
+	all := slices.Concat(generalSettings(), portSettings(), clusterSettings(), storeSettings(), accessSettings(), taskSettings(), metricsSettings(), telemetrySettings())
 	for i := range all {
 		s := &all[i]
 		if s.Secret() {

@@ -92,7 +92,11 @@ func (o *Owner) lookAfter(ctx context.Context) {
 	for _, s := range o.all() {
 		idle := s.idle(now)
 		if idle > o.config.IdleTime || o.config.MaxAge > 0 && s.outlived(now, o.config.MaxAge) {
-			if err := o.Close(ctx, s.record.ID, false); err != nil {
+			reason := "idle"
+			if idle <= o.config.IdleTime {
+				reason = "too old"
+			}
+			if err := o.end(ctx, s.record.ID, false, reason); err != nil {
 				o.log.Warn("closing a session that is idle or too old failed", "session", s.record.ID, "error", err)
 			}
 			continue

@@ -18,6 +18,8 @@ import (
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/trace"
 	"erlmcp.dev/shared/upstream"
+
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 )
 
 // Owner is one process that owns sessions. It is safe for concurrent use.
@@ -60,6 +62,9 @@ type Config struct {
 	ListChanged func(server string)
 	// Created and Ended count sessions that clients opened here, and those that ended here for good. Optional.
 	Created, Ended func()
+	// Tell is told what became of sessions here: their ids, principals, and why they were closed. Optional; must not
+	// block.
+	Tell func(*metricsv1.SessionEvent)
 	// Lease is how long a silent owner keeps its sessions; 5 s when 0. It beats three times as often.
 	Lease time.Duration
 	// Drain is how long calls may go on once the process stops, before their sessions are handed over; 10 s when 0.
@@ -154,6 +159,9 @@ func New(config Config) *Owner {
 	if config.Ended == nil {
 		config.Ended = func() {}
 	}
+	if config.Tell == nil {
+		config.Tell = func(*metricsv1.SessionEvent) {}
+	}
 	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}, telling: make(chan struct{}, maxTelling), releasing: make(chan struct{}, maxTelling)}
 	o.guests = newGuests(o)
 	o.tasks = tasks.New(tasks.Config{Node: config.Node.Name, Store: config.Store, Repeat: o.repeat, Log: config.Log})
@@ -190,6 +198,7 @@ func (o *Owner) Open(ctx context.Context, record store.Record) (Facts, error) {
 	}
 	o.sessions[record.ID] = s
 	o.config.Created()
+	o.tell(s, metricsv1.SessionEvent_KIND_OPENED, "")
 	return o.facts(s), nil
 }
 
@@ -301,6 +310,7 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 			s, err = nil, ErrStopped
 		case s != nil:
 			o.sessions[id] = s
+			o.tell(s, metricsv1.SessionEvent_KIND_ADOPTED, "")
 			s.takeUp()
 			s.takeUpCalls()
 		}
@@ -390,6 +400,19 @@ func (o *Owner) Listen(ctx context.Context, id, after string, acknowledge bool, 
 
 // Close ends a session; with unlessHeard not one whose standing stream is being read.
 func (o *Owner) Close(ctx context.Context, id string, unlessHeard bool) error {
+	reason := "closed"
+	if unlessHeard {
+		reason = "its client left"
+	}
+	return o.end(ctx, id, unlessHeard, reason)
+}
+
+// tell reports what became of a session.
+func (o *Owner) tell(s *session, kind metricsv1.SessionEvent_Kind, reason string) {
+	o.config.Tell(&metricsv1.SessionEvent{SessionId: s.record.ID, Principal: s.record.Principal, Kind: kind, Reason: reason})
+}
+
+func (o *Owner) end(ctx context.Context, id string, unlessHeard bool, reason string) error {
 	for {
 		s, err := o.session(ctx, id)
 		if err != nil {
@@ -408,6 +431,7 @@ func (o *Owner) Close(ctx context.Context, id string, unlessHeard bool) error {
 		}
 		if o.let(s) {
 			o.config.Ended()
+			o.tell(s, metricsv1.SessionEvent_KIND_CLOSED, reason)
 		}
 		s.close()
 		return nil

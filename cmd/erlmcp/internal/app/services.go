@@ -60,7 +60,9 @@ func (p *process) wireMetrics(ctx context.Context) error {
 	}
 	p.watchPool("metrics", held)
 	p.onClose(held)
-	service := metrics.New(metrics.Config{Store: held, Log: p.log})
+	service := metrics.New(metrics.Config{Store: held, Log: p.log, Keep: metrics.Keep{
+		Minutes: p.cfg.Keep.Minutes, Hours: p.cfg.Keep.Hours, Days: p.cfg.Keep.Days, Audit: p.cfg.Keep.Audit, Sessions: p.cfg.Keep.Sessions,
+	}})
 	p.serve(service)
 	p.add("metrics service", service.Run)
 	p.conditions = append(p.conditions, health.Condition{Name: "metrics", Check: func(context.Context) error { return service.Ready() }, Ready: p.onlyRole()})
@@ -222,11 +224,19 @@ func (p *process) wireSession(context.Context) error {
 	}
 	p.onClose(p.programs)
 	opener := &ends.Opener{Dialer: p.dialer, Pool: shared, Programs: p.programs, ProgramIdle: p.cfg.Limits.ProgramIdle, Words: p.cfg.Env == config.Dev}
+	historian, err := usage.NewHistorian(usage.HistorianConfig{
+		Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]), Node: p.cfg.Node, Dir: p.spools(), Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(historian)
+	p.add("session history", historian.Run)
 	sessions := owner.New(owner.Config{
 		Node: node, Store: held, Shared: p.cfg.Redis.Set, Catalog: p.follower, Ready: p.follower.Ready, Opener: opener, ListChanged: p.refresher(),
 		Drain: p.cfg.Drain / 2, IdleTime: p.cfg.Limits.SessionIdle, MaxAge: p.cfg.Limits.SessionAge, InputWait: p.cfg.Limits.InputWait, MaxSessions: p.cfg.Limits.Sessions, Log: p.log,
 		Tracer: p.tracer, PromoteAfter: p.cfg.Tasks.PromoteAfter, KeepTasks: p.cfg.Tasks.Keep,
-		Created: p.metrics.SessionCreated, Ended: p.metrics.SessionClosed,
+		Created: p.metrics.SessionCreated, Ended: p.metrics.SessionClosed, Tell: historian.Record,
 	})
 	p.onCatalog = append(p.onCatalog, shared.CatalogChanged, sessions.CatalogChanged)
 	p.sessions, p.sessionBytes = sessions.Sessions, sessions.Bytes

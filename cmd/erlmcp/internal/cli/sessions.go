@@ -7,19 +7,22 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	metricsv1 "erlmcp.dev/proto/erlmcp/metrics/v1"
 	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
 )
 
 func sessionsCommand(s *System) *cobra.Command {
-	return group("sessions", "List, show, drain and close sessions", "  erlmcp sessions list",
-		sessionsListCommand(s), sessionsShowCommand(s), sessionsDrainCommand(s), sessionsCloseCommand(s))
+	return group("sessions", "List, show, drain and close sessions, and look back at them", "  erlmcp sessions list",
+		sessionsListCommand(s), sessionsShowCommand(s), sessionsDrainCommand(s), sessionsCloseCommand(s), sessionsHistoryCommand(s))
 }
 
 func sessionsListCommand(s *System) *cobra.Command {
@@ -183,6 +186,38 @@ func sessionsCloseCommand(s *System) *cobra.Command {
 				return err
 			}
 			return a.done(resp, "session %s closed", args[0])
+		})
+	}
+	return c
+}
+
+func sessionsHistoryCommand(s *System) *cobra.Command {
+	var principal, session string
+	var since time.Duration
+	var limit uint32
+	c := &cobra.Command{
+		Use: "history", Short: "List what became of sessions, newest first", Args: takes(0, 0, ""),
+		Example: "  erlmcp sessions history\n  erlmcp sessions history --principal ann --since 168h",
+	}
+	a := adminFlags(s, c)
+	f := c.Flags()
+	f.StringVar(&principal, "principal", "", "only sessions of this principal")
+	f.StringVar(&session, "session", "", "only the session with this `id`")
+	f.DurationVar(&since, "since", 24*time.Hour, "how far to look back")
+	f.Uint32Var(&limit, "limit", 100, "most events to list, up to 1000")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.do(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
+			resp, err := metricsv1.NewMetricsServiceClient(conn).ListSessionEvents(ctx, &metricsv1.ListSessionEventsRequest{
+				Since: timestamppb.New(time.Now().Add(-since)), Principal: principal, SessionId: session, Limit: limit,
+			})
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, e := range resp.GetEvents() {
+				rows = append(rows, []string{at(e.GetAt()), word(e.GetKind().String(), "KIND_"), e.GetSessionId(), e.GetPrincipal(), e.GetNode(), e.GetReason()})
+			}
+			return a.show(resp, []string{"AT", "WHAT", "ID", "PRINCIPAL", "OWNER", "WHY"}, rows)
 		})
 	}
 	return c
