@@ -101,6 +101,7 @@ func (r *Rollup) query(req *metricsv1.QueryUsageRequest) (q store.UsageQuery, er
 	if q.Step, err = r.step(req.GetStep(), q.Since); err != nil {
 		return q, err
 	}
+	q.Since = q.Step.Start(q.Since) // the step that holds it counts whole
 	switch o := req.GetOrder(); o {
 	case metricsv1.Order_ORDER_UNSPECIFIED, metricsv1.Order_ORDER_CALLS:
 		q.Order = store.ByCalls

@@ -561,7 +561,7 @@ type QueryUsageRequest struct {
 	Server    string `protobuf:"bytes,5,opt,name=server,proto3" json:"server,omitempty"`
 	// Most rows; 1000 when 0.
 	Limit uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Whole steps count: those that start within the span.
+	// Whole steps count: the one that holds `since`, and those that start before `until`.
 	Step Step `protobuf:"varint,7,opt,name=step,proto3,enum=erlmcp.metrics.v1.Step" json:"step,omitempty"`
 	// Most calls first when left out.
 	Order Order `protobuf:"varint,8,opt,name=order,proto3,enum=erlmcp.metrics.v1.Order" json:"order,omitempty"`
