@@ -38,11 +38,17 @@ func table(statement string, step store.Step) string {
 
 func upsert(ctx context.Context, tx *sql.Tx, rows []store.Row) (err error) {
 	var add [store.Steps]*sql.Stmt
+	defer func() {
+		for _, one := range add {
+			if one != nil {
+				err = errors.Join(err, one.Close())
+			}
+		}
+	}()
 	for step := range store.Steps {
 		if add[step], err = tx.PrepareContext(ctx, table(addUsage, step)); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, add[step].Close()) }()
 	}
 	for _, r := range rows {
 		if err := r.Steps(func(step store.Step, start time.Time, bucket int16, calls, errors, micros int64) error {
