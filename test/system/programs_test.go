@@ -221,9 +221,3 @@ func TestAProgramThatNobodyCallsEnds(t *testing.T) {
 	}
 	testkit.Eventually(t, func() bool { return told.Load() > 0 }, 10*time.Second)
 }
-
-func TestAProgramMayBeErlmcp(t *testing.T) {
-	config := fmt.Sprintf("servers:\n  - {name: inner, command: [%s, stdio], env: {ERLMCP_ENV: dev, ERLMCP_DATA_DIR: %q}}\n", erlmcp, t.TempDir())
-	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Config: config})
-	awaitServers(t, place{rest: cluster.Address(up.Ports.API)}, 1)
-}
