@@ -59,8 +59,8 @@ type Spec struct {
 // PollInterval is what clients are told: how long to wait between two looks at a task.
 const PollInterval = time.Second
 
-// maxEpoch is how many owners a task may have. A call that brings its owners down must not go round for ever.
-const maxEpoch = 3
+// maxAgain is how often a task's call is carried out again. One that brings its owners down must not go round for ever.
+const maxAgain = 2
 
 // Errors of Keeper's methods, beside those of the store.
 var (
@@ -209,10 +209,13 @@ func (k *Keeper) adopt(ctx context.Context, seen store.HeldTask) error {
 	}
 	k.config.Log.Info("adopted a task", "task", held.ID, "server", kept.Server, "epoch", epoch, "again", kept.Request != nil)
 	t := newTask(k, held.ID, kept.Server, epoch, was)
-	if kept.Request == nil || epoch > maxEpoch {
+	if kept.Request == nil || was.Meta.Again >= maxAgain {
 		return t.change(ctx, func(s *state) { s.end(lost(kept.Server)) })
 	}
 	t.repeatable = true
+	if err := t.change(ctx, func(s *state) { s.Meta.Again++ }); err != nil {
+		return err
+	}
 	k.add(t)
 	call, err := k.config.Repeat(t, held.Principal, kept.Server, kept.Request)
 	if err != nil {

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"erlmcp.dev/shared/jsonrpc"
@@ -32,6 +33,13 @@ type state struct {
 	InputRequests json.RawMessage `json:"inputRequests"`
 	Result        json.RawMessage `json:"result"`
 	Error         json.RawMessage `json:"error"`
+	Meta          stateMeta       `json:"_meta"`
+}
+
+// stateMeta is what we add to a task's state.
+type stateMeta struct {
+	// Again is how often another owner carried the call out again.
+	Again int `json:"dev.erlmcp/again"`
 }
 
 func (s *state) encode() json.RawMessage {
@@ -44,6 +52,9 @@ func (s *state) encode() json.RawMessage {
 	o.Set("lastUpdatedAt", jsonrpc.String(s.LastUpdatedAt.Format(time.RFC3339Nano)))
 	o.Set("ttlMs", jsonrpc.IntID(s.TTL))
 	o.Set("pollIntervalMs", jsonrpc.IntID(s.PollInterval))
+	if s.Meta.Again > 0 {
+		o.Set("_meta", json.RawMessage(`{"dev.erlmcp/again":`+strconv.Itoa(s.Meta.Again)+`}`))
+	}
 	for name, value := range map[string]json.RawMessage{"inputRequests": s.InputRequests, "result": s.Result, "error": s.Error} {
 		if value != nil {
 			o.Set(name, value)

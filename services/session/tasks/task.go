@@ -175,7 +175,7 @@ func (t *Task) change(ctx context.Context, amend func(*state)) error {
 	}
 	next := t.state
 	amend(&next)
-	if next.Status == t.state.Status && next.StatusMessage == t.state.StatusMessage && string(next.InputRequests) == string(t.state.InputRequests) {
+	if next.Status == t.state.Status && next.StatusMessage == t.state.StatusMessage && next.Meta == t.state.Meta && string(next.InputRequests) == string(t.state.InputRequests) {
 		return nil
 	}
 	next.LastUpdatedAt = time.Now().UTC()
