@@ -198,6 +198,7 @@ func TestAConversationThatTheServerForgot(t *testing.T) {
 	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
 		c := s.legacy(0, "", mcp.V2025_11_25)
 		before := c.tool("1", "who", "{}").text()
+		standing := c.at(1).listen("")
 		for session := range m.server.Sessions() {
 			must(t, session.Close())
 		}
@@ -212,5 +213,6 @@ func TestAConversationThatTheServerForgot(t *testing.T) {
 			}
 			return nil
 		}, patience)
+		standing.until(mcp.MethodToolsChanged)
 	})
 }

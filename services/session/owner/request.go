@@ -387,7 +387,7 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 		return End{}, err
 	}
 	if server.GetServer().GetStdio() != nil {
-		s.programStarted(ctx, server)
+		s.begun(ctx, server, nil)
 	}
 	switch {
 	case end.Modern:
@@ -395,9 +395,7 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 	case end.Conversation != nil && before != nil && end.Conversation.ID == before.ID:
 		return end, nil // the server knows what the client told us
 	case end.Conversation != nil:
-		if value, err := json.Marshal(end.Conversation); err == nil {
-			s.save(ctx, stateUpstream+name, value)
-		}
+		s.begun(ctx, server, end.Conversation)
 	case before != nil:
 		s.change(ctx, store.Changes{Remove: []string{stateUpstream + name}})
 	}

@@ -111,7 +111,7 @@ const (
 // restore takes up what the owner before wrote.
 func (s *session) restore() {
 	s.level = string(s.record.State[stateLevel])
-	s.starts = programStarts(s.record)
+	s.starts = begunBefore(s.record)
 	var subs map[string]string
 	if json.Unmarshal(s.record.State[stateSubs], &subs) == nil {
 		for uri, server := range subs {

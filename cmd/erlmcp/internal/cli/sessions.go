@@ -101,7 +101,7 @@ func sessionsShowCommand(s *System) *cobra.Command {
 	return c
 }
 
-// restarts are the servers whose program was started again for a session, and how often.
+// restarts are the servers that forgot a session, as a program does that was started again, and how often.
 func restarts(x *sessionv1.Session) string {
 	var all []string
 	for _, server := range slices.Sorted(maps.Keys(x.GetRestarts())) {
