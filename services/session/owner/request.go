@@ -243,8 +243,11 @@ func (s *session) call(ctx context.Context, c *call, server *registryv1.CatalogS
 }
 
 // broken reports whether a conversation is of no more use after an error. One that needs no connection outlives that
-// its server can't be reached for a while.
+// its server can't be reached for a while; none is broken by a caller that gave up before its request was sent.
 func (e End) broken(err error) bool {
+	if errors.Is(err, upstream.ErrNotSent) && errors.Is(err, context.Canceled) {
+		return false
+	}
 	return errors.Is(err, upstream.ErrSessionGone) || errors.Is(err, upstream.ErrClosed) || errors.Is(err, upstream.ErrNotSent) && e.Conversation == nil
 }
 

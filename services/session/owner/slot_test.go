@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,5 +129,25 @@ func TestAFailedOpeningIsTriedAgain(t *testing.T) {
 	fail = false
 	if _, err := s.get(t.Context()); err != nil {
 		t.Errorf("the second time it got %v", err)
+	}
+}
+
+// A caller that gives up before its request was sent must not end a conversation that others have calls on.
+func TestACallerThatGivesUpBreaksNothing(t *testing.T) {
+	for _, x := range []struct {
+		err    error
+		end    End
+		broken bool
+	}{
+		{fmt.Errorf("%w: %w", upstream.ErrNotSent, context.Canceled), End{}, false},
+		{fmt.Errorf("%w: it does not read", upstream.ErrNotSent), End{}, true},
+		{fmt.Errorf("%w: it can't be reached", upstream.ErrNotSent), End{Conversation: &Conversation{}}, false},
+		{upstream.ErrSessionGone, End{Conversation: &Conversation{}}, true},
+		{fmt.Errorf("%w: %w", upstream.ErrNotSent, upstream.ErrClosed), End{Conversation: &Conversation{}}, true},
+		{upstream.ErrLost, End{}, false},
+	} {
+		if got := x.end.broken(x.err); got != x.broken {
+			t.Errorf("%v: broken %v", x.err, got)
+		}
 	}
 }

@@ -137,6 +137,9 @@ func (c *Conn) send(ctx context.Context, message []byte) error {
 	case <-c.ended:
 		return c.mux.Over()
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) { // that is the caller's doing
+			return fmt.Errorf("%w: %w", upstream.ErrNotSent, context.Canceled)
+		}
 		return fmt.Errorf("%w: it does not read what is sent", upstream.ErrNotSent)
 	}
 }
