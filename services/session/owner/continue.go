@@ -33,6 +33,9 @@ func (s *session) journal(c *call, end End) upstream.Journal {
 	return callJournal{s, c, end.Conversation.ID}
 }
 
+// maxPosition is the longest position that is kept, in bytes; servers choose them.
+const maxPosition = 1024
+
 type callJournal struct {
 	session      *session
 	call         *call
@@ -52,7 +55,7 @@ func (j callJournal) At(position string) {
 	c := j.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.at.Position != "" || c.ended {
+	if c.at.Position != "" || c.ended || len(position) > maxPosition {
 		return // the first one does: what was passed on behind it is in the log
 	}
 	c.at.Position = position
