@@ -21,20 +21,15 @@ func TestConnectionsAreBounded(t *testing.T) {
 	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Env: []string{"ERL_MAX_PORTS=4"}})
 	var open []net.Conn
 	for _, port := range []int{up.Ports.API, up.Ports.HTTP, up.Ports.WS, up.Ports.SSE} {
-		open = append(open, dialPort(t, port))
+		c := dialPort(t, port)
+		// Each port accepts for itself: only an answer tells that this one took its place before the next are dialled.
+		askPort(t, c)
+		open = append(open, c)
 	}
 	for _, port := range []int{up.Ports.API, up.Ports.HTTP, up.Ports.WS, up.Ports.SSE} {
-		c := dialPort(t, port)
-		if _, err := io.WriteString(c, "GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(answer.Body)
-		if err != nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "too many connections") {
-			t.Errorf("one more connection was answered %d %s, %v", answer.StatusCode, body, err)
+		answer, body := askPort(t, dialPort(t, port))
+		if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "too many connections") {
+			t.Errorf("one more connection was answered %d %s", answer.StatusCode, body)
 		}
 	}
 	if status, _, err := up.Get(t.Context(), "/ready"); err != nil || status != http.StatusOK {
@@ -52,6 +47,23 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if n := strings.Count(up.Log(), "connections are refused"); n != 1 {
 		t.Errorf("the log says it %d times", n)
 	}
+}
+
+// askPort sends a request over a connection, and leaves the connection open behind its answer.
+func askPort(t *testing.T, c net.Conn) (*http.Response, []byte) {
+	t.Helper()
+	if _, err := io.WriteString(c, "GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, body
 }
 
 func dialPort(t *testing.T, port int) net.Conn {
