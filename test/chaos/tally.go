@@ -104,10 +104,6 @@ func (t *tally) violations(u *upstream) []string {
 			say("the outcome was lost, though no owner died: %s", c.detail)
 		// A TCP connection's end does not say whether the gateway had taken what it did not answer.
 		case c.outcome == broken && strings.HasPrefix(c.client, "TCP") && t.excused(c, "gateway", "roll"):
-		// On HTTP+SSE an answer waits in an owner's memory for the gateway that has the client's stream.
-		case c.outcome == broken && strings.HasPrefix(c.client, "HTTP+SSE") && t.excused(c, "session", "kill", "freeze"):
-		// The SDK's client gives its session up once its standing stream broke five times without an event in between.
-		case c.outcome == broken && strings.Contains(c.detail, "retries without progress"):
 		case c.outcome == broken && !t.excused(c, "gateway", "kill", "freeze"):
 			say("the connection broke, though no gateway went away: %s", c.detail)
 		case c.outcome == failed, c.outcome == notSent:

@@ -227,12 +227,11 @@ func TestTheStandingStreamIsResumedAnywhere(t *testing.T) {
 		c, other := s.legacy(0, "", mcp.V2025_11_25), s.legacy(1, "", mcp.V2025_11_25)
 		standing := c.at(1).listen("")
 		change := map[string]string{"test_trigger_tool_change": mcp.MethodToolsChanged, "test_trigger_prompt_change": mcp.MethodPromptsChanged}
-		changes := uint64(0)
 		trigger := func(tool string) { // changes that come at once are told at once: one after the other
+			before := s.logged(c)
 			other.tool("1", tool, "{}")
 			s.refresh()
-			changes++
-			testkit.Eventually(t, func() bool { return s.logged(c) == changes }, patience)
+			testkit.Eventually(t, func() bool { return s.logged(c) == before+1 }, patience)
 		}
 		trigger("test_trigger_tool_change")
 		standing.until(mcp.MethodToolsChanged)
@@ -247,9 +246,19 @@ func TestTheStandingStreamIsResumedAnywhere(t *testing.T) {
 				t.Errorf("got %s, want %s", m.Method, change[tool])
 			}
 		}
+		// A stream on which nothing is said tells an id all the same, each time another one, for there are clients that
+		// take one without for a broken server.
+		again.leave()
+		first := c.at(1).listen(again.last)
+		quiet := first.id()
+		first.leave()
+		second := c.listen(quiet)
+		if id := second.id(); id == quiet || id == again.last {
+			t.Errorf("a quiet stream told the ids %s, %s, %s", again.last, quiet, id)
+		}
 		// The newest connection counts.
 		newest := c.at(1).listen("")
-		again.ended()
+		second.ended()
 		trigger("test_trigger_tool_change")
 		if m := newest.message(); m.Method != mcp.MethodToolsChanged {
 			t.Errorf("the newest connection got %s", m.Method)

@@ -70,12 +70,19 @@ func (s *session) initialize(ctx context.Context, c *Client) error {
 	return nil
 }
 
-// Post puts a message for the client on the standing stream once that has room, without logging it.
+// Post puts a message for the client on the standing stream once that has room: ErrStopped where the next owner is to be
+// asked.
 func (o *Owner) Post(ctx context.Context, id string, message []byte) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
 	s.touch()
-	return s.standing.post(ctx, event{message: message})
+	if err := s.standing.room(ctx); err != nil {
+		return err
+	}
+	if !s.say(message) && s.ctx.Err() != nil {
+		return ErrStopped
+	}
+	return nil
 }

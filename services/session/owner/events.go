@@ -22,8 +22,10 @@ func (s *stream) exported(e event) Event {
 	if e.seq == 0 {
 		return Event{Message: e.message}
 	}
-	return Event{ID: s.name + ":" + strconv.FormatUint(e.seq, 10), Message: e.message}
+	return Event{ID: s.id(e.seq), Message: e.message}
 }
+
+func (s *stream) id(seq uint64) string { return s.name + ":" + strconv.FormatUint(seq, 10) }
 
 // ErrDisplaced: another reader took the stream over.
 var ErrDisplaced = errors.New("another reader took the stream over")
@@ -67,7 +69,17 @@ func (t standingEmitter) emit(message []byte, droppable bool) {
 	if droppable && s.standing.full() {
 		return
 	}
-	s.standing.put(s.append(standingName, message))
+	s.say(message)
+}
+
+// say puts a message on the standing stream, and reports whether it is logged. One follows the other, for their numbers
+// must grow along the stream.
+func (s *session) say(message []byte) (logged bool) {
+	s.saying.Lock()
+	defer s.saying.Unlock()
+	e := s.append(standingName, message)
+	s.standing.put(e)
+	return e.seq != 0
 }
 
 // callEmitter puts messages on the stream of a call. The first one makes the stream one that can be resumed.
@@ -110,59 +122,27 @@ func (s *session) put(c *call, message []byte) {
 	}
 }
 
-// follow passes a stream's events to send until it ends, ctx ends or another reader takes over. Events up to
-// seq were had before. ErrDisplaced.
-func (s *session) follow(ctx context.Context, st *stream, r *reader, seq uint64, send func(Event) error) error {
-	defer r.detach()
-	for {
-		events := r.next(ctx)
-		if len(events) == 0 {
-			if r.displaced() {
-				return ErrDisplaced
-			}
-			return nil
-		}
-		for _, e := range events {
-			if e.seq != 0 && e.seq <= seq {
-				continue
-			}
-			if err := send(st.exported(e)); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// listen passes on the standing stream, or the rest of a stream behind an event.
-func (s *session) listen(ctx context.Context, after string, acknowledge bool, send func(Event) error) error {
+// listen passes on the standing stream, or the rest of a stream behind an event. unnamed says that a reader of this kind
+// can never name an event.
+func (s *session) listen(ctx context.Context, after string, unnamed bool, send func(Event) error) error {
 	s.touch()
 	defer s.touch()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	if after == "" {
-		r := s.standing.attach()
-		if r.tookOver {
-			s.fallBackAll() // the client has a new connection, and perhaps nobody noticed the end of the old one
-		}
-		if acknowledge {
-			if err := send(Event{}); err != nil {
-				r.detach()
-				return err
-			}
-		}
-		return s.whole(s.follow(ctx, s.standing, r, 0, send))
+		return s.whole(s.stand(ctx, 0, false, unnamed, send))
 	}
 	name, seq, err := parseEventID(after)
 	if err != nil {
 		return err
 	}
-	st := s.standing
-	if name != standingName {
-		s.mu.Lock()
-		st = s.streams[name]
-		s.mu.Unlock()
+	if name == standingName {
+		return s.whole(s.stand(ctx, seq, true, unnamed, send))
 	}
+	s.mu.Lock()
+	st := s.streams[name]
+	s.mu.Unlock()
 	var live *reader
 	if st != nil {
 		live = st.attach() // before the log is read, so that nothing falls between
@@ -171,7 +151,32 @@ func (s *session) listen(ctx context.Context, after string, acknowledge bool, se
 	if seq, err = s.replay(ctx, name, seq, send); err != nil || live == nil {
 		return err
 	}
-	return s.whole(s.follow(ctx, st, live, seq, send))
+	_, err = s.follow(ctx, st, live, seq, send)
+	return s.whole(err)
+}
+
+// follow passes a stream's events to send until it ends, ctx ends or another reader takes over, and returns the number
+// of the last one. Events up to seq were had before. ErrDisplaced.
+func (s *session) follow(ctx context.Context, st *stream, r *reader, seq uint64, send func(Event) error) (uint64, error) {
+	defer r.detach()
+	for {
+		events := r.next(ctx)
+		if len(events) == 0 {
+			if r.displaced() {
+				return seq, ErrDisplaced
+			}
+			return seq, nil
+		}
+		for _, e := range events {
+			if e.seq != 0 && e.seq <= seq {
+				continue
+			}
+			if err := send(st.exported(e)); err != nil {
+				return seq, err
+			}
+			seq = max(seq, e.seq)
+		}
+	}
 }
 
 // whole is how a stream ended: ErrStopped where it was not to end, but goes on at the session's next owner.

@@ -388,14 +388,15 @@ func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) erro
 	return nil
 }
 
-// Listen passes on a session's standing stream or the rest of one of its streams, if asked an empty event first: ErrGone,
-// ErrEventID, ErrDisplaced, and ErrStopped where the session lives on elsewhere.
-func (o *Owner) Listen(ctx context.Context, id, after string, acknowledge bool, send func(Event) error) error {
+// Listen passes on a session's standing stream or the rest of one of its streams: ErrGone, ErrEventID, ErrDisplaced, and
+// ErrStopped where the session lives on elsewhere. unnamed says that the client can't name an event: the standing stream
+// begins where its reader before left, and with an event in any case.
+func (o *Owner) Listen(ctx context.Context, id, after string, unnamed bool, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
-	return s.listen(ctx, after, acknowledge, send)
+	return s.listen(ctx, after, unnamed, send)
 }
 
 // Close ends a session; with unlessHeard not one whose standing stream is being read.

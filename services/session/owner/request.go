@@ -31,7 +31,7 @@ func (s *session) request(ctx context.Context, asked Asked, send func(Event) err
 	if refused != nil {
 		return send(Event{Message: jsonrpc.ErrorResponse(asked.Message.ID, refused.JSON())})
 	}
-	err = s.follow(ctx, c.stream, reader, 0, send)
+	_, err = s.follow(ctx, c.stream, reader, 0, send)
 	if errors.Is(err, ErrDisplaced) {
 		err = nil // resumed elsewhere
 	}
@@ -78,12 +78,12 @@ func (s *session) fallBack(c *call) {
 	c.fellBack = true
 	r := c.stream.attach() // before whoever reads now gets more
 	s.tasks.Go(func() {
-		_ = s.follow(s.ctx, c.stream, r, 0, func(e Event) error {
+		_, _ = s.follow(s.ctx, c.stream, r, 0, func(e Event) error {
 			if s.standing.full() {
 				s.owner.log.Warn("an answer was dropped: its client went away, and too many wait for it", "session", s.record.ID)
 				return nil
 			}
-			s.standing.put(event{message: e.Message})
+			s.say(e.Message)
 			return nil
 		})
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,9 @@ type session struct {
 	used   atomic.Int64   // Unix nanoseconds
 
 	standing *stream
+	saying   sync.Mutex // held while a message is logged and put on the standing stream
+	leaving  sync.Mutex // held while leftAt changes, here and in the store
+	leftAt   uint64     // the first number on the standing stream that its reader before has not; 0 while one reads
 	client   atomic.Pointer[Client]
 
 	mu       sync.Mutex
@@ -104,6 +108,8 @@ func newSession(o *Owner, record store.Record, epoch uint64) *session {
 const (
 	stateLevel = "level"
 	stateSubs  = "subs"
+	// stateLeft is the first number on the standing stream that its reader before has not; not there while one reads.
+	stateLeft = "left"
 	// stateUpstream begins the name of a conversation with a server; the server's name follows.
 	stateUpstream = "upstream/"
 )
@@ -112,6 +118,7 @@ const (
 func (s *session) restore() {
 	s.level = string(s.record.State[stateLevel])
 	s.starts = begunBefore(s.record)
+	s.leftAt, _ = strconv.ParseUint(string(s.record.State[stateLeft]), 10, 64) // written by us, or not there
 	var subs map[string]string
 	if json.Unmarshal(s.record.State[stateSubs], &subs) == nil {
 		for uri, server := range subs {

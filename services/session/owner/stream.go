@@ -47,23 +47,18 @@ func (s *stream) crowded() bool {
 	return len(s.events) >= maxStreamEvents || s.bytes >= maxStreamBytes
 }
 
-// post appends an event once the stream is not full. It fails when ctx or the stream ends before.
-func (s *stream) post(ctx context.Context, e event) error {
+// room waits until the stream is not full. It fails when ctx or the stream ends before.
+func (s *stream) room(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		if s.ended {
-			s.mu.Unlock()
+		ended, crowded, wake := s.ended, s.crowded(), s.wake
+		s.mu.Unlock()
+		switch {
+		case ended:
 			return ErrStopped
-		}
-		if !s.crowded() {
-			s.events = append(s.events, e)
-			s.bytes += len(e.message)
-			s.signal()
-			s.mu.Unlock()
+		case !crowded:
 			return nil
 		}
-		wake := s.wake
-		s.mu.Unlock()
 		select {
 		case <-wake:
 		case <-ctx.Done():
@@ -164,6 +159,18 @@ func (r *reader) next(ctx context.Context) []event {
 			return nil
 		}
 	}
+}
+
+// first is the number of the first event that waits and is logged; 0 for none.
+func (r *reader) first() uint64 {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	for _, e := range r.stream.events {
+		if e.seq != 0 {
+			return e.seq
+		}
+	}
+	return 0
 }
 
 // displaced reports whether another reader took over.

@@ -57,11 +57,15 @@ func TestAStreamIsBounded(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := s.post(ctx, event{message: []byte("x")}); !errors.Is(err, context.Canceled) {
-				t.Errorf("posting to a full stream gave %v", err)
+			if err := s.room(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("waiting for room in a full stream gave %v", err)
 			}
 			posted := make(chan error, 1)
-			go func() { posted <- s.post(t.Context(), event{message: []byte("last")}) }()
+			go func() {
+				err := s.room(t.Context())
+				s.put(event{message: []byte("last")})
+				posted <- err
+			}()
 			r := s.attach()
 			if got := len(r.next(t.Context())); got != fill.events {
 				t.Errorf("the reader got %d events", got)
@@ -76,13 +80,13 @@ func TestAStreamIsBounded(t *testing.T) {
 	}
 }
 
-func TestWhoPostsToAStreamLearnsOfItsEnd(t *testing.T) {
+func TestWhoWaitsForRoomLearnsOfTheEnd(t *testing.T) {
 	s := newStream("1")
 	for range maxStreamEvents {
 		s.put(event{message: []byte("x")})
 	}
 	posted := make(chan error, 1)
-	go func() { posted <- s.post(t.Context(), event{}) }()
+	go func() { posted <- s.room(t.Context()) }()
 	s.end()
 	if err := <-posted; !errors.Is(err, ErrStopped) {
 		t.Errorf("got %v", err)

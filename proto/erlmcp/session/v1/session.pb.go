@@ -805,7 +805,8 @@ type ListenRequest struct {
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Continue behind this event, on its stream; the standing stream from now on when empty.
 	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
-	// Begin with an empty event, once nobody else is passed the standing stream any more.
+	// The client can't name events: begin where its reader before left, and with an event in any case, once nobody else is
+	// passed the standing stream any more.
 	Acknowledge   bool `protobuf:"varint,3,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

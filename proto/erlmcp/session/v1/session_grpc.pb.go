@@ -58,12 +58,13 @@ type SessionServiceClient interface {
 	// last; the work goes on when the stream breaks, and its events can be had by Listen. The stream of a
 	// notification or response ends at once.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SendResponse], error)
-	// Follows the session's standing stream, or resumes any of its streams behind an event.
+	// Follows the session's standing stream, or resumes any of its streams behind an event. On the standing stream an event
+	// without a message tells a position.
 	// OUT_OF_RANGE when events after it are no longer kept, INVALID_ARGUMENT when no event ever has such an id. ABORTED
 	// when another reader took the stream over.
 	Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenResponse], error)
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
-	// For transports whose answers come on another connection than the request. The message is not logged.
+	// For transports whose answers come on another connection than the request.
 	Post(ctx context.Context, in *PostRequest, opts ...grpc.CallOption) (*PostResponse, error)
 	// Says that sessions of this owner are in use, by requests that gateways answer themselves. Those that it has not are
 	// passed over.
@@ -259,12 +260,13 @@ type SessionServiceServer interface {
 	// last; the work goes on when the stream breaks, and its events can be had by Listen. The stream of a
 	// notification or response ends at once.
 	Send(*SendRequest, grpc.ServerStreamingServer[SendResponse]) error
-	// Follows the session's standing stream, or resumes any of its streams behind an event.
+	// Follows the session's standing stream, or resumes any of its streams behind an event. On the standing stream an event
+	// without a message tells a position.
 	// OUT_OF_RANGE when events after it are no longer kept, INVALID_ARGUMENT when no event ever has such an id. ABORTED
 	// when another reader took the stream over.
 	Listen(*ListenRequest, grpc.ServerStreamingServer[ListenResponse]) error
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
-	// For transports whose answers come on another connection than the request. The message is not logged.
+	// For transports whose answers come on another connection than the request.
 	Post(context.Context, *PostRequest) (*PostResponse, error)
 	// Says that sessions of this owner are in use, by requests that gateways answer themselves. Those that it has not are
 	// passed over.

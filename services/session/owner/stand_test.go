@@ -1,0 +1,174 @@
+package owner_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"erlmcp.dev/services/session/owner"
+	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/services/session/store/memory"
+)
+
+// ear listens to a session's standing stream as a client does that can't name events.
+type ear struct {
+	t      *testing.T
+	events chan owner.Event
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func listen(t *testing.T, o *owner.Owner, id, after string) *ear {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	e := &ear{t, make(chan owner.Event), cancel, make(chan error, 1)}
+	go func() {
+		e.done <- o.Listen(ctx, id, after, true, func(event owner.Event) error {
+			select {
+			case e.events <- event:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	t.Cleanup(cancel)
+	return e
+}
+
+func (e *ear) next() owner.Event {
+	e.t.Helper()
+	select {
+	case event := <-e.events:
+		return event
+	case err := <-e.done:
+		e.t.Fatalf("the stream ended: %v", err)
+	case <-time.After(10 * time.Second):
+		e.t.Fatal("nothing is said")
+	}
+	panic("unreachable")
+}
+
+// position is the first event, which says nothing.
+func (e *ear) position() string {
+	e.t.Helper()
+	event := e.next()
+	if event.ID == "" || event.Message != nil {
+		e.t.Fatalf("the stream begins with %s %q", event.ID, event.Message)
+	}
+	return event.ID
+}
+
+func (e *ear) hears(messages ...string) {
+	e.t.Helper()
+	for _, want := range messages {
+		if event := e.next(); string(event.Message) != want {
+			e.t.Errorf("heard %s %q, want %q", event.ID, event.Message, want)
+		}
+	}
+}
+
+func (e *ear) leave() {
+	e.t.Helper()
+	e.cancel()
+	if err := <-e.done; err != nil && !errors.Is(err, context.Canceled) {
+		e.t.Error(err)
+	}
+}
+
+func post(t *testing.T, o *owner.Owner, id string, messages ...string) {
+	t.Helper()
+	for _, message := range messages {
+		if err := o.Post(t.Context(), id, []byte(message)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What waits for a client is had once at whichever owner, whether the owner before handed it over or died.
+func TestWhatWaitsForAClientOutlivesItsOwner(t *testing.T) {
+	for _, way := range []string{"handed over", "died"} {
+		t.Run(way, func(t *testing.T) {
+			held := memory.New(store.Limits{})
+			begin := func(name string) (*owner.Owner, func()) {
+				if way == "handed over" {
+					return start(t, name, held)
+				}
+				// Without a lease it counts as dead, and others adopt what it has.
+				return owner.New(owner.Config{Node: store.Node{Name: name, Address: name}, Store: held, Catalog: emptyCatalog{}}), func() {}
+			}
+			first, stop := begin("first")
+			opened, err := first.Open(t.Context(), store.Record{Principal: "someone"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := opened.Record.ID
+			client := listen(t, first, id, "")
+			client.position()
+			post(t, first, id, `"a"`, `"b"`)
+			client.hears(`"a"`, `"b"`)
+			client.leave()
+			post(t, first, id, `"c"`)
+			client = listen(t, first, id, "")
+			client.position()
+			client.hears(`"c"`)
+			client.leave()
+			post(t, first, id, `"d"`, `"e"`)
+			stop()
+
+			second, stop := begin("second")
+			post(t, second, id, `"f"`)
+			client = listen(t, second, id, "")
+			client.position()
+			client.hears(`"d"`, `"e"`, `"f"`)
+			client.leave()
+			stop()
+
+			third, stop := begin("third")
+			defer stop()
+			again := listen(t, third, id, "")
+			at := again.position()
+			post(t, third, id, `"g"`)
+			again.hears(`"g"`)
+			again.cancel()
+			// A gateway that heard nothing but a position goes on from there.
+			listen(t, third, id, at).hears(`"g"`)
+		})
+	}
+}
+
+// Numbers grow along the standing stream however many speak at once: who comes back behind one misses nothing.
+func TestTheStandingStreamIsInOrder(t *testing.T) {
+	held := memory.New(store.Limits{})
+	o, stop := start(t, "one", held)
+	defer stop()
+	opened, err := o.Open(t.Context(), store.Record{Principal: "someone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := opened.Record.ID
+	const count = 200
+	for range count {
+		go func() { _ = o.Post(context.Background(), id, []byte(`"x"`)) }()
+	}
+	client := listen(t, o, id, "")
+	number := func(id string) int {
+		_, digits, _ := strings.Cut(id, ":")
+		n, err := strconv.Atoi(digits)
+		if err != nil {
+			t.Fatalf("the event id %q", id)
+		}
+		return n
+	}
+	last := number(client.position())
+	for range count {
+		n := number(client.next().ID)
+		if n <= last {
+			t.Fatalf("%d follows %d", n, last)
+		}
+		last = n
+	}
+}
