@@ -158,12 +158,15 @@ type Client struct {
 	// Header holds the HTTP request's headers, which a modern request must repeat itself in; nil on
 	// transports without headers.
 	Header http.Header
+	// Standing says that all that comes of the requests of a session reaches the client on the session's standing stream.
+	Standing bool
 }
 
 // Stream takes the messages that belong to a request and come before its answer.
 type Stream interface {
 	// Send takes a message, and the id to resume from where the stream can be resumed. A nil message only
-	// tells an id. An error means that the client is gone.
+	// tells an id; without one, that the session's owner took the request of a client that is Standing. An error means
+	// that the client is gone.
 	Send(id string, message []byte) error
 }
 

@@ -229,11 +229,12 @@ func (s *Session) send(ctx context.Context, m *jsonrpc.Message, server string, p
 		Server:    server,
 		Resumable: s.resumable(),
 		FallBack:  s.client.Header == nil,
+		Standing:  s.client.Standing,
 	}
 	var wait adoption
 	last := "" // the id of the last event that was passed on
 	for {
-		answer, err := s.follow(ctx, req, &last, out)
+		answer, err := s.follow(ctx, req, &last, out, measured)
 		switch {
 		case answer != nil:
 			_, measured.Failed = isAnswer(answer.GetMessage())
@@ -258,8 +259,8 @@ func (s *Session) send(ctx context.Context, m *jsonrpc.Message, server string, p
 }
 
 // follow has a request carried out and passes on what comes before its answer, which it returns; nil where there
-// is none. Behind the last event that was passed on, if there is one, it follows the request's stream.
-func (s *Session) follow(ctx context.Context, req *sessionv1.SendRequest, last *string, out Stream) (*sessionv1.Event, error) {
+// is none, or it reached the client already. Behind the last event that was passed on, if there is one, it follows the request's stream.
+func (s *Session) follow(ctx context.Context, req *sessionv1.SendRequest, last *string, out Stream, measured *Measured) (*sessionv1.Event, error) {
 	resumed := *last != ""
 	next, end, err := s.stream(ctx, req, *last)
 	if err != nil {
@@ -267,13 +268,18 @@ func (s *Session) follow(ctx context.Context, req *sessionv1.SendRequest, last *
 	}
 	defer end()
 	for {
-		event, err := next()
+		response, err := next()
 		if errors.Is(err, io.EOF) && !resumed { // cancelled
 			return nil, nil
 		}
 		if err != nil {
 			return nil, err
 		}
+		if answered := response.GetAnswered(); answered != nil {
+			measured.Failed = answered.GetFailed()
+			return nil, nil
+		}
+		event := response.GetEvent()
 		if answered, _ := isAnswer(event.GetMessage()); answered {
 			return event, nil
 		}
@@ -287,7 +293,7 @@ func (s *Session) follow(ctx context.Context, req *sessionv1.SendRequest, last *
 }
 
 // stream opens the stream of a request: a new one, or the rest of it behind an event.
-func (s *Session) stream(ctx context.Context, req *sessionv1.SendRequest, after string) (next func() (*sessionv1.Event, error), end func(), err error) {
+func (s *Session) stream(ctx context.Context, req *sessionv1.SendRequest, after string) (next func() (*sessionv1.SendResponse, error), end func(), err error) {
 	if after == "" {
 		events, err := open(ctx, s, false, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.SendResponse], error) {
 			return owner.Send(ctx, req)
@@ -295,10 +301,7 @@ func (s *Session) stream(ctx context.Context, req *sessionv1.SendRequest, after 
 		if err != nil {
 			return nil, nil, err
 		}
-		return func() (*sessionv1.Event, error) {
-			response, err := events.next()
-			return response.GetEvent(), err
-		}, events.end, nil
+		return events.next, events.end, nil
 	}
 	events, err := open(ctx, s, true, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
 		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: req.GetSessionId(), After: after})
@@ -306,9 +309,9 @@ func (s *Session) stream(ctx context.Context, req *sessionv1.SendRequest, after 
 	if err != nil {
 		return nil, nil, err
 	}
-	return func() (*sessionv1.Event, error) {
+	return func() (*sessionv1.SendResponse, error) {
 		response, err := events.next()
-		return response.GetEvent(), err
+		return &sessionv1.SendResponse{Event: response.GetEvent()}, err
 	}, events.end, nil
 }
 

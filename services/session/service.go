@@ -133,6 +133,8 @@ func (s *Service) Send(req *sessionv1.SendRequest, to grpc.ServerStreamingServer
 	}
 	kind := owner.StreamOnce
 	switch {
+	case req.GetStanding():
+		kind = owner.StreamStanding
 	case req.GetResumable():
 		kind = owner.StreamResumable
 	case req.GetFallBack():
@@ -140,6 +142,9 @@ func (s *Service) Send(req *sessionv1.SendRequest, to grpc.ServerStreamingServer
 	}
 	asked := owner.Asked{Message: &m, Server: req.GetServer(), Kind: kind, Again: req.GetAgain()}
 	err = s.owner.Request(to.Context(), req.GetSessionId(), asked, func(e owner.Event) error {
+		if e.Answered != nil {
+			return to.Send(&sessionv1.SendResponse{Answered: &sessionv1.Answered{Failed: e.Answered.Failed}})
+		}
 		return to.Send(&sessionv1.SendResponse{Event: &sessionv1.Event{Id: e.ID, Message: e.Message}})
 	})
 	return s.status(err)

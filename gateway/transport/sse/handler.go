@@ -3,8 +3,9 @@
 // only, but any revision of it.
 //
 // A message may come to another gateway than the one that holds the stream. So the session is opened with the
-// stream, before initialize; whoever takes a message hands what comes of it to the session's owner; and from there
-// it comes on the session's standing stream, which the gateway with the client's stream follows. Start at
+// stream, before initialize; whoever takes a message hands it to the session's owner, or puts there what comes of it;
+// and from there it comes on the session's standing stream, which the gateway with the client's stream follows. A
+// message is accepted (202) once the owner has it, so that a gateway that dies later takes nothing with it. Start at
 // [Handler.Stream] and [Handler.Message].
 package sse
 
@@ -223,7 +224,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) (engine.Client, 
 	if !ok {
 		return engine.Client{}, false
 	}
-	client := engine.Client{Principal: principal, View: r.PathValue("view"), Transport: telemetry.TransportSSE}
+	client := engine.Client{Principal: principal, View: r.PathValue("view"), Transport: telemetry.TransportSSE, Standing: true}
 	if !h.Engine.HasView(client.View) {
 		guard.Refuse(w, http.StatusNotFound, "no view or server has this name")
 		return engine.Client{}, false

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"sync"
 	"time"
 
 	"erlmcp.dev/gateway/engine"
@@ -44,11 +45,18 @@ func (h *Handler) Message(w http.ResponseWriter, r *http.Request) {
 	m, err := jsonrpc.Parse(body)
 	switch {
 	case errors.Is(err, jsonrpc.ErrBatch) && session.Version() == mcp.V2025_03_26:
-		h.batch(w, session, body)
+		client.Standing = false // the answers come together
+		if session, err = h.Engine.Session(r.Context(), client, token); err != nil {
+			refuse(w, err)
+			return
+		}
+		h.batch(w, r, session, body)
 	case err != nil:
 		malformed(w, m, err)
 	case m.IsRequest():
-		h.accept(w, func(ctx context.Context) { h.post(ctx, session, request(ctx, session, &m)) })
+		h.accept(w, r, func(ctx context.Context, taken func()) {
+			h.post(ctx, session, request(ctx, session, &m, taken))
+		})
 	default:
 		if err := session.Notify(r.Context(), &m); err != nil {
 			refuse(w, err)
@@ -75,31 +83,43 @@ func refuse(w http.ResponseWriter, err error) {
 	unavailable(w, err.Error())
 }
 
-// accept has a request carried out in the background, for its sender must not wait for the answer here.
-func (h *Handler) accept(w http.ResponseWriter, request func(ctx context.Context)) {
-	if !h.run(request) {
+// accept has a request carried out in the background, for its sender must not wait for the answer here, but only until
+// the request can't be lost any more: it was taken, or is done.
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, request func(ctx context.Context, taken func())) {
+	safe := make(chan struct{})
+	taken := sync.OnceFunc(func() { close(safe) })
+	if !h.run(func(ctx context.Context) {
+		defer taken()
+		request(ctx, taken)
+	}) {
 		unavailable(w, "too many requests are under way; try again shortly")
 		return
 	}
-	w.WriteHeader(http.StatusAccepted)
+	select {
+	case <-safe:
+		w.WriteHeader(http.StatusAccepted)
+	case <-r.Context().Done():
+	}
 }
 
-// request carries out a request and returns its answer; nil for none. What comes before it goes on the stream.
-func request(ctx context.Context, s *engine.Session, m *jsonrpc.Message) []byte {
+// request carries out a request and returns its answer; nil for none, or where it is on the stream. What comes before it
+// goes there too.
+func request(ctx context.Context, s *engine.Session, m *jsonrpc.Message, taken func()) []byte {
 	if m.Method == mcp.MethodInitialize {
 		return s.Initialize(ctx, m).Message()
 	}
-	return s.Request(ctx, m, standing{ctx, s}).Message()
+	return s.Request(ctx, m, standing{ctx, s, taken}).Message()
 }
 
 // batch serves a JSON-RPC batch, one request after the other; their answers come in one array.
-func (h *Handler) batch(w http.ResponseWriter, s *engine.Session, body []byte) {
+func (h *Handler) batch(w http.ResponseWriter, r *http.Request, s *engine.Session, body []byte) {
 	elements, _, err := jsonrpc.Batch(body)
 	if err != nil || len(elements) > maxBatch {
 		guard.Refuse(w, http.StatusBadRequest, "a batch holds 1 to 100 messages")
 		return
 	}
-	h.accept(w, func(ctx context.Context) {
+	h.accept(w, r, func(ctx context.Context, taken func()) {
+		taken() // one request follows the other, which may take long
 		var answers [][]byte
 		for _, element := range elements {
 			m, err := jsonrpc.Parse(element)
@@ -107,7 +127,7 @@ func (h *Handler) batch(w http.ResponseWriter, s *engine.Session, body []byte) {
 			case err != nil:
 				answers = append(answers, engine.Malformed(m, err).Message())
 			case m.IsRequest():
-				if a := request(ctx, s, &m); a != nil {
+				if a := request(ctx, s, &m, taken); a != nil {
 					answers = append(answers, a)
 				}
 			default:
@@ -127,7 +147,7 @@ func (h *Handler) post(ctx context.Context, s *engine.Session, message []byte) {
 	if message == nil {
 		return
 	}
-	err := standing{ctx, s}.Send("", message)
+	err := standing{ctx, s, nil}.Send("", message)
 	if err != nil && !errors.Is(err, engine.ErrNoSession) && ctx.Err() == nil {
 		h.Log.Warn("an answer did not reach its client's stream", "error", err)
 	}
@@ -135,8 +155,9 @@ func (h *Handler) post(ctx context.Context, s *engine.Session, message []byte) {
 
 // standing is a session's standing stream, written to. It implements engine.Stream.
 type standing struct {
-	ctx context.Context
-	s   *engine.Session
+	ctx   context.Context
+	s     *engine.Session
+	taken func() // hears that the owner took the request
 }
 
 // postTime is how long a message may wait for room on a stream that its client reads slowly.
@@ -144,7 +165,8 @@ const postTime = time.Minute
 
 // Send implements engine.Stream.
 func (t standing) Send(_ string, message []byte) error {
-	if message == nil {
+	if len(message) == 0 {
+		t.taken()
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(t.ctx, postTime)

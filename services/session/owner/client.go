@@ -81,7 +81,7 @@ func (o *Owner) Post(ctx context.Context, id string, message []byte) error {
 	if err := s.standing.room(ctx); err != nil {
 		return err
 	}
-	if !s.say(message) && s.ctx.Err() != nil {
+	if !s.say(message) {
 		return ErrStopped
 	}
 	return nil

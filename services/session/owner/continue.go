@@ -27,7 +27,7 @@ type place struct {
 // journal keeps a call's place in the ledger; nil for calls that could not be continued. A call under an idempotency
 // key is not: its answer must be kept under the key, by whoever holds that.
 func (s *session) journal(c *call, end End) upstream.Journal {
-	if end.Conversation == nil || c.stream.name == "" || jsonrpc.Get(c.params, "_meta", mcp.MetaIdempotencyKey) != nil {
+	if end.Conversation == nil || c.stream.name == "" || c.standing || jsonrpc.Get(c.params, "_meta", mcp.MetaIdempotencyKey) != nil {
 		return nil
 	}
 	return callJournal{s, c, end.Conversation.ID}

@@ -16,6 +16,14 @@ type Event struct {
 	ID string
 	// Message is JSON-RPC; nil in an event that only tells an id.
 	Message []byte
+	// Answered, without a message, tells of a request with StreamStanding that it was answered, or cancelled.
+	Answered *Answered
+}
+
+// Answered is how a request was answered.
+type Answered struct {
+	// Failed: with an error, or a result that tells of one.
+	Failed bool
 }
 
 func (s *stream) exported(e event) Event {
@@ -45,20 +53,23 @@ func parseEventID(id string) (name string, seq uint64, err error) {
 	return name, seq, nil
 }
 
-// append writes a message to the session's log. Without the log the message goes out all the same, only that
-// nobody can come back for it.
-func (s *session) append(name string, message []byte) event {
-	e := event{message: message}
+// append writes a message to the session's log. Without the log the message goes out all the same, only that nobody can
+// come back for it; but where the session is no longer this process's, ours is false, and nobody hears the message.
+func (s *session) append(name string, message []byte) (e event, ours bool) {
+	e.message = message
 	seq, err := s.owner.config.Store.Append(s.ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, name, message)
 	switch {
 	case err == nil:
 		e.seq = seq
 	case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrNotFound):
 		s.owner.moved(s)
-	case s.ctx.Err() == nil:
+		return e, false
+	case s.ctx.Err() != nil:
+		return e, false
+	default:
 		s.owner.log.Warn("an event could not be logged; it can't be resumed", "session", s.record.ID, "error", err)
 	}
-	return e
+	return e, true
 }
 
 // standingEmitter puts messages on the session's standing stream.
@@ -72,14 +83,16 @@ func (t standingEmitter) emit(message []byte, droppable bool) {
 	s.say(message)
 }
 
-// say puts a message on the standing stream, and reports whether it is logged. One follows the other, for their numbers
-// must grow along the stream.
-func (s *session) say(message []byte) (logged bool) {
+// say puts a message on the standing stream. It is false where the session is no longer this process's. One message
+// follows the other, for their numbers must grow along the stream.
+func (s *session) say(message []byte) bool {
 	s.saying.Lock()
 	defer s.saying.Unlock()
-	e := s.append(standingName, message)
-	s.standing.put(e)
-	return e.seq != 0
+	e, ours := s.append(standingName, message)
+	if ours {
+		s.standing.put(e)
+	}
+	return ours
 }
 
 // callEmitter puts messages on the stream of a call. The first one makes the stream one that can be resumed.
@@ -89,6 +102,10 @@ type callEmitter struct {
 }
 
 func (t callEmitter) emit(message []byte, droppable bool) {
+	if t.call.standing {
+		standingEmitter{t.session}.emit(message, droppable)
+		return
+	}
 	if droppable && t.call.stream.full() {
 		return
 	}
@@ -106,20 +123,28 @@ func (s *session) openLog(c *call) {
 	}
 	c.logged = true
 	s.enter(c)
-	if e := s.append(c.stream.name, nil); e.seq != 0 {
+	if c.standing {
+		return // the standing stream is logged anyway
+	}
+	if e, ours := s.append(c.stream.name, nil); ours && e.seq != 0 {
 		c.stream.put(e)
 	}
 }
 
-// put appends a message to a call's stream, logged if its log is open.
-func (s *session) put(c *call, message []byte) {
+// put appends a message to a call's stream, logged if its log is open. It is false where the session is no longer this
+// process's.
+func (s *session) put(c *call, message []byte) bool {
+	if c.standing {
+		return s.say(message)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	e, ours := event{message: message}, true
 	if c.logged {
-		c.stream.put(s.append(c.stream.name, message))
-	} else {
-		c.stream.put(event{message: message})
+		e, ours = s.append(c.stream.name, message)
 	}
+	c.stream.put(e)
+	return ours
 }
 
 // listen passes on the standing stream, or the rest of a stream behind an event. unnamed says that a reader of this kind

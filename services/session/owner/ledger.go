@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,8 @@ type entry struct {
 	// Params are kept of calls that may be carried out again.
 	Params     json.RawMessage `json:"params,omitempty"`
 	Repeatable bool            `json:"repeatable,omitempty"`
+	// Standing: all of it goes to the standing stream.
+	Standing bool `json:"standing,omitempty"`
 	// Place is where to go on with the call; nil where that can't be.
 	Place *place `json:"place,omitempty"`
 }
@@ -38,7 +41,7 @@ const maxKeptParams = 16 << 10
 
 // enter enters a call in the ledger; call.mu is held.
 func (s *session) enter(c *call) {
-	e := entry{ID: c.id, Server: c.server, Method: c.method}
+	e := entry{ID: c.id, Server: c.server, Method: c.method, Standing: c.standing}
 	if c.at != nil && c.at.Position != "" {
 		e.Place = c.at
 	}
@@ -66,7 +69,10 @@ func (s *session) takeUpCalls() {
 		if !ok || json.Unmarshal(value, &e) != nil {
 			continue
 		}
-		c := &call{id: e.ID, server: e.Server, method: e.Method, params: e.Params, repeatable: e.Repeatable, stream: newStream(stream), over: make(chan struct{}), logged: true, at: e.Place}
+		c := &call{
+			id: e.ID, server: e.Server, method: e.Method, params: e.Params, repeatable: e.Repeatable, standing: e.Standing,
+			stream: newStream(stream), over: make(chan struct{}), logged: true, at: e.Place,
+		}
 		s.takingUp++
 		s.start(c, func(ctx context.Context) { s.takeUpCall(ctx, c) })
 	}
@@ -77,6 +83,10 @@ func (s *session) takeUpCalls() {
 // with that of a new try, or by saying that nobody knows.
 func (s *session) takeUpCall(ctx context.Context, c *call) {
 	defer s.tookUp()
+	if c.standing {
+		s.takeUpStanding(ctx, c)
+		return
+	}
 	answered := errors.New("answered")
 	had := again{heard: heard{s, callEmitter{s, c}}, told: map[string]int{}, asked: map[string][]json.RawMessage{}}
 	_, err := s.replay(ctx, c.stream.name, 0, func(e Event) error {
@@ -95,12 +105,41 @@ func (s *session) takeUpCall(ctx context.Context, c *call) {
 		c.cancel(errCancelled) // nothing is to be added
 		s.finish(ctx, c, upstream.Reply{})
 	case err == nil && c.continuable() && s.goOn(ctx, c, &had):
-	case c.repeatable:
-		s.owner.log.Info("a call is carried out again: its owner died", "session", s.record.ID, "server", c.server, "method", c.method)
-		s.finish(ctx, c, s.carryOut(ctx, c))
 	default:
-		s.finish(ctx, c, failed(errOutcomeUnknown))
+		s.again(ctx, c)
 	}
+}
+
+// takeUpStanding is takeUpCall of a call whose answer, if there is one, is among what was said.
+func (s *session) takeUpStanding(ctx context.Context, c *call) {
+	if s.saidAnswer(ctx, c.id) {
+		c.cancel(errCancelled) // nothing is to be added
+		s.finish(ctx, c, upstream.Reply{})
+		return
+	}
+	s.again(ctx, c)
+}
+
+// saidAnswer reports whether the standing stream's log has the answer to a request.
+func (s *session) saidAnswer(ctx context.Context, id json.RawMessage) bool {
+	found := errors.New("found")
+	_, err := s.replay(ctx, standingName, 0, func(e Event) error {
+		if m, err := jsonrpc.Parse(e.Message); err == nil && m.IsResponse() && bytes.Equal(m.ID, id) {
+			return found
+		}
+		return nil
+	})
+	return errors.Is(err, found)
+}
+
+// again carries a call out again if that may be done twice, or says that nobody knows.
+func (s *session) again(ctx context.Context, c *call) {
+	if !c.repeatable {
+		s.finish(ctx, c, failed(errOutcomeUnknown))
+		return
+	}
+	s.owner.log.Info("a call is carried out again: its owner died", "session", s.record.ID, "server", c.server, "method", c.method)
+	s.finish(ctx, c, s.carryOut(ctx, c))
 }
 
 // errOutcomeUnknown answers a call that was lost with its owner.

@@ -167,6 +167,7 @@ func (o *Owner) handOver(drain context.Context, s *session) {
 	ending, cancel := context.WithTimeout(context.Background(), releaseTime)
 	s.endCalls(ending)
 	cancel()
+	s.fallen()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
 	o.releasing <- struct{}{}

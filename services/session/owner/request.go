@@ -24,12 +24,18 @@ const quick = 100 * time.Millisecond
 // ends, only the passing on does: the work goes on, and its events can be had by listen. ErrStopped, ErrHandedOver.
 func (s *session) request(ctx context.Context, asked Asked, send func(Event) error) error {
 	s.touch()
+	if asked.Kind == StreamStanding && asked.Again && s.saidAnswer(ctx, asked.Message.ID) {
+		return send(Event{Answered: &Answered{}})
+	}
 	c, reader, refused, err := s.begin(asked)
 	if err != nil {
 		return err
 	}
 	if refused != nil {
 		return send(Event{Message: jsonrpc.ErrorResponse(asked.Message.ID, refused.JSON())})
+	}
+	if c.standing {
+		return c.stand(ctx, send)
 	}
 	_, err = s.follow(ctx, c.stream, reader, 0, send)
 	if errors.Is(err, ErrDisplaced) {
@@ -57,7 +63,26 @@ const (
 	StreamResumable
 	// StreamFallsBack: it goes to the standing stream, as far as that has room.
 	StreamFallsBack
+	// StreamStanding: there is none, all goes to the standing stream. Who asks is told by an empty event that the request
+	// was taken, and by Answered of its end.
+	StreamStanding
 )
+
+// stand waits for the end of a call whose answer goes to the standing stream: ErrHandedOver where it was not told there.
+func (c *call) stand(ctx context.Context, send func(Event) error) error {
+	if err := send(Event{}); err != nil {
+		return err
+	}
+	select {
+	case <-c.over:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if c.answered == nil {
+		return ErrHandedOver
+	}
+	return send(Event{Answered: c.answered})
+}
 
 // fallBackAll makes the streams of all calls that can fall back do so.
 func (s *session) fallBackAll() {
@@ -72,12 +97,21 @@ func (s *session) fallBackAll() {
 
 // fallBack passes what is still to come of a call to the standing stream; mu is held.
 func (s *session) fallBack(c *call) {
-	if s.closed || c.fellBack {
+	if s.closed || c.fallen != nil {
 		return
 	}
-	c.fellBack = true
-	r := c.stream.attach() // before whoever reads now gets more
+	c.fallen = make(chan struct{})
+	r := c.stream.attach()          // before whoever reads now gets more
+	if s.calls[string(c.id)] != c { // it ended, and does not wait itself for what it left
+		s.falling[c] = struct{}{}
+	}
 	s.tasks.Go(func() {
+		defer func() {
+			close(c.fallen)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.falling, c)
+		}()
 		_, _ = s.follow(s.ctx, c.stream, r, 0, func(e Event) error {
 			if s.standing.full() {
 				s.owner.log.Warn("an answer was dropped: its client went away, and too many wait for it", "session", s.record.ID)
@@ -107,13 +141,16 @@ func (s *session) begin(asked Asked) (c *call, r *reader, refused *jsonrpc.Error
 		return nil, nil, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is still under way"), nil
 	case len(s.calls) >= maxCalls:
 		return nil, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of this session are under way; try again later"), nil
+	case asked.Kind == StreamStanding && s.standing.full():
+		return nil, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many messages wait for this client; read them, and try again"), nil
 	}
-	c = &call{id: m.ID, server: asked.Server, method: m.Method, params: m.Params, stream: newStream(""), over: make(chan struct{}), fallsBack: asked.Kind == StreamFallsBack, trace: asked.trace}
+	c = &call{id: m.ID, server: asked.Server, method: m.Method, params: m.Params, stream: newStream(""), over: make(chan struct{}), trace: asked.trace}
+	c.standing, c.fallsBack = asked.Kind == StreamStanding, asked.Kind == StreamFallsBack
 	c.repeatable = s.repeatable(c)
 	if asked.Again && !c.repeatable {
 		return nil, nil, errOutcomeUnknown, nil
 	}
-	if asked.Kind == StreamResumable {
+	if asked.Kind == StreamResumable || c.standing {
 		s.streamNo++
 		// The epoch keeps names apart from those that an owner before gave.
 		c.stream.name = strconv.FormatUint(s.epoch, 36) + "-" + strconv.FormatUint(s.streamNo, 36)
@@ -127,7 +164,7 @@ func (s *session) begin(asked Asked) (c *call, r *reader, refused *jsonrpc.Error
 func (s *session) start(c *call, run func(ctx context.Context)) {
 	ctx, cancel := context.WithCancelCause(c.trace.In(s.ctx))
 	c.cancel = cancel
-	if c.stream.name != "" {
+	if c.stream.name != "" && !c.standing {
 		s.streams[c.stream.name] = c.stream
 	}
 	s.calls[string(c.id)] = c
@@ -158,13 +195,18 @@ func (s *session) finish(ctx context.Context, c *call, reply upstream.Reply) {
 		defer s.mu.Unlock()
 		s.settling()
 	}()
+	told := false
 	switch {
 	case s.ctx.Err() != nil: // the session goes on elsewhere, and with it the call
 	case errors.Is(context.Cause(ctx), errCancelled):
+		told = true
 	case reply.Error != nil:
-		s.put(c, jsonrpc.ErrorResponse(c.id, reply.Error))
+		told = s.put(c, jsonrpc.ErrorResponse(c.id, reply.Error))
 	default:
-		s.put(c, jsonrpc.Response(c.id, era.ResultForRevision(c.method, s.client.Load().Version, reply.Result)))
+		told = s.put(c, jsonrpc.Response(c.id, era.ResultForRevision(c.method, s.client.Load().Version, reply.Result)))
+	}
+	if told {
+		c.answered = &Answered{Failed: reply.Error != nil || string(jsonrpc.Get(reply.Result, "isError")) == "true"}
 	}
 	c.mu.Lock()
 	c.ended = true
@@ -173,7 +215,11 @@ func (s *session) finish(ctx context.Context, c *call, reply upstream.Reply) {
 	c.stream.end()
 	s.mu.Lock()
 	delete(s.streams, c.stream.name) // what was logged can be had from the log
+	fallen := c.fallen
 	s.mu.Unlock()
+	if fallen != nil {
+		<-fallen
+	}
 	if logged && s.ctx.Err() == nil {
 		s.strike(c)
 	}

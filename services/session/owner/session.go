@@ -49,8 +49,9 @@ type session struct {
 	subs     map[string]*resource     // subscribed resources by URI
 	starts   map[string]int           // of programs, by server
 	streamNo uint64
-	changed  catalog.Changes // the client was not told of yet
-	telling  bool            // it is being told
+	falling  map[*call]struct{} // that ended, and whose rest is on its way to the standing stream
+	changed  catalog.Changes    // the client was not told of yet
+	telling  bool               // it is being told
 }
 
 // call is one request of the client that is being carried out.
@@ -66,8 +67,10 @@ type call struct {
 
 	repeatable bool // it may be begun twice
 
-	fallsBack bool // its stream falls back to the standing one
-	fellBack  bool // and did; under session.mu
+	standing  bool          // all of it goes to the standing stream
+	fallsBack bool          // its stream falls back to the standing one
+	fallen    chan struct{} // not nil once it did, closed when all of it is there; under session.mu
+	answered  *Answered     // set before over is closed; nil where its client was not told the answer
 
 	mu     sync.Mutex
 	logged bool // events go to the log from now on
@@ -97,6 +100,7 @@ func newSession(o *Owner, record store.Record, epoch uint64) *session {
 		slots:    map[string]*slot{},
 		before:   map[string]*Conversation{},
 		subs:     map[string]*resource{},
+		falling:  map[*call]struct{}{},
 	}
 	s.client.Store(clientOf(record))
 	s.restore()
@@ -202,6 +206,16 @@ func (s *session) settle(ctx context.Context) {
 	case <-settled:
 	case <-s.ctx.Done():
 	case <-ctx.Done():
+	}
+}
+
+// fallen waits until what calls left behind is on the standing stream.
+func (s *session) fallen() {
+	s.mu.Lock()
+	falling := slices.Collect(maps.Keys(s.falling))
+	s.mu.Unlock()
+	for _, c := range falling {
+		<-c.fallen
 	}
 }
 

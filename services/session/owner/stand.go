@@ -73,7 +73,7 @@ func (s *session) position(r *reader) uint64 {
 	if first := r.first(); first != 0 {
 		return first
 	}
-	if e := s.append(standingName, nil); e.seq != 0 {
+	if e, _ := s.append(standingName, nil); e.seq != 0 {
 		return e.seq + 1
 	}
 	return 0

@@ -11,6 +11,7 @@ import (
 	"erlmcp.dev/services/session/owner"
 	"erlmcp.dev/services/session/store"
 	"erlmcp.dev/services/session/store/memory"
+	"erlmcp.dev/shared/jsonrpc"
 )
 
 // ear listens to a session's standing stream as a client does that can't name events.
@@ -171,4 +172,57 @@ func TestTheStandingStreamIsInOrder(t *testing.T) {
 		}
 		last = n
 	}
+}
+
+// A request whose answer goes to the standing stream is taken once and answered there once, whoever asks again.
+func TestAnAnswerOnTheStandingStream(t *testing.T) {
+	held := memory.New(store.Limits{})
+	first, stop := start(t, "first", held)
+	opened, err := first.Open(t.Context(), store.Record{Principal: "someone", Version: "2024-11-05"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := opened.Record.ID
+	ask := func(o *owner.Owner, message string, again bool) (told []owner.Event) {
+		t.Helper()
+		m, err := jsonrpc.Parse([]byte(message))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = o.Request(t.Context(), id, owner.Asked{Message: &m, Kind: owner.StreamStanding, Again: again}, func(e owner.Event) error {
+			told = append(told, e)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return told
+	}
+	const request = `{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}`
+	told := ask(first, request, false)
+	if len(told) != 2 || told[0].Message != nil || told[0].Answered != nil || told[1].Answered == nil || told[1].Answered.Failed {
+		t.Errorf("told %+v", told)
+	}
+	told = ask(first, strings.NewReplacer("info", "loud", `"id":1`, `"id":2`).Replace(request), false)
+	if len(told) != 2 || told[1].Answered == nil || !told[1].Answered.Failed {
+		t.Errorf("of a failure, told %+v", told)
+	}
+	client := listen(t, first, id, "")
+	client.position()
+	client.hears(`{"jsonrpc":"2.0","id":1,"result":{}}`)
+	if event := client.next(); jsonrpc.Get(event.Message, "error") == nil {
+		t.Errorf("heard %s", event.Message)
+	}
+	client.leave()
+	stop()
+
+	second, stop := start(t, "second", held)
+	defer stop()
+	if told := ask(second, request, true); len(told) != 1 || told[0].Answered == nil {
+		t.Errorf("asked again, told %+v", told)
+	}
+	ask(second, strings.Replace(request, `"id":1`, `"id":3`, 1), true)
+	client = listen(t, second, id, "")
+	client.position()
+	client.hears(`{"jsonrpc":"2.0","id":3,"result":{}}`)
 }

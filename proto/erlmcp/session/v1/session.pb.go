@@ -679,7 +679,10 @@ type SendRequest struct {
 	FallBack bool `protobuf:"varint,5,opt,name=fall_back,json=fallBack,proto3" json:"fall_back,omitempty"`
 	// The request was sent to an owner before, which is gone. Where it is still under way here, its stream goes on;
 	// else it is carried out if that may be repeated, and if not, its answer says that the outcome is unknown.
-	Again         bool `protobuf:"varint,6,opt,name=again,proto3" json:"again,omitempty"`
+	Again bool `protobuf:"varint,6,opt,name=again,proto3" json:"again,omitempty"`
+	// What comes of the request reaches the client on the session's standing stream, its answer too. Here an empty event
+	// tells that the request was taken, and answered that it ended; an answer comes here where it was not taken.
+	Standing      bool `protobuf:"varint,7,opt,name=standing,proto3" json:"standing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -756,9 +759,17 @@ func (x *SendRequest) GetAgain() bool {
 	return false
 }
 
+func (x *SendRequest) GetStanding() bool {
+	if x != nil {
+		return x.Standing
+	}
+	return false
+}
+
 type SendResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,2,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -800,6 +811,59 @@ func (x *SendResponse) GetEvent() *Event {
 	return nil
 }
 
+func (x *SendResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+// The end of a request whose answer was put on the standing stream, or which was cancelled.
+type Answered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It was answered with an error, or with a result that tells of one.
+	Failed        bool `protobuf:"varint,1,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answered) Reset() {
+	*x = Answered{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answered) ProtoMessage() {}
+
+func (x *Answered) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answered.ProtoReflect.Descriptor instead.
+func (*Answered) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Answered) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
 type ListenRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -814,7 +878,7 @@ type ListenRequest struct {
 
 func (x *ListenRequest) Reset() {
 	*x = ListenRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +890,7 @@ func (x *ListenRequest) String() string {
 func (*ListenRequest) ProtoMessage() {}
 
 func (x *ListenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[13]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +903,7 @@ func (x *ListenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenRequest.ProtoReflect.Descriptor instead.
 func (*ListenRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListenRequest) GetSessionId() string {
@@ -872,7 +936,7 @@ type ListenResponse struct {
 
 func (x *ListenResponse) Reset() {
 	*x = ListenResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +948,7 @@ func (x *ListenResponse) String() string {
 func (*ListenResponse) ProtoMessage() {}
 
 func (x *ListenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[14]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +961,7 @@ func (x *ListenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenResponse.ProtoReflect.Descriptor instead.
 func (*ListenResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListenResponse) GetEvent() *Event {
@@ -918,7 +982,7 @@ type PostRequest struct {
 
 func (x *PostRequest) Reset() {
 	*x = PostRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +994,7 @@ func (x *PostRequest) String() string {
 func (*PostRequest) ProtoMessage() {}
 
 func (x *PostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[15]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1007,7 @@ func (x *PostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostRequest.ProtoReflect.Descriptor instead.
 func (*PostRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PostRequest) GetSessionId() string {
@@ -968,7 +1032,7 @@ type PostResponse struct {
 
 func (x *PostResponse) Reset() {
 	*x = PostResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1044,7 @@ func (x *PostResponse) String() string {
 func (*PostResponse) ProtoMessage() {}
 
 func (x *PostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1057,7 @@ func (x *PostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostResponse.ProtoReflect.Descriptor instead.
 func (*PostResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 type UseSessionsRequest struct {
@@ -1005,7 +1069,7 @@ type UseSessionsRequest struct {
 
 func (x *UseSessionsRequest) Reset() {
 	*x = UseSessionsRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1081,7 @@ func (x *UseSessionsRequest) String() string {
 func (*UseSessionsRequest) ProtoMessage() {}
 
 func (x *UseSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1094,7 @@ func (x *UseSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseSessionsRequest.ProtoReflect.Descriptor instead.
 func (*UseSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UseSessionsRequest) GetSessionIds() []string {
@@ -1048,7 +1112,7 @@ type UseSessionsResponse struct {
 
 func (x *UseSessionsResponse) Reset() {
 	*x = UseSessionsResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1124,7 @@ func (x *UseSessionsResponse) String() string {
 func (*UseSessionsResponse) ProtoMessage() {}
 
 func (x *UseSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1137,7 @@ func (x *UseSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseSessionsResponse.ProtoReflect.Descriptor instead.
 func (*UseSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 type CloseSessionRequest struct {
@@ -1087,7 +1151,7 @@ type CloseSessionRequest struct {
 
 func (x *CloseSessionRequest) Reset() {
 	*x = CloseSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1163,7 @@ func (x *CloseSessionRequest) String() string {
 func (*CloseSessionRequest) ProtoMessage() {}
 
 func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1176,7 @@ func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CloseSessionRequest) GetSessionId() string {
@@ -1137,7 +1201,7 @@ type CloseSessionResponse struct {
 
 func (x *CloseSessionResponse) Reset() {
 	*x = CloseSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1213,7 @@ func (x *CloseSessionResponse) String() string {
 func (*CloseSessionResponse) ProtoMessage() {}
 
 func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1226,7 @@ func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 type DrainSessionRequest struct {
@@ -1174,7 +1238,7 @@ type DrainSessionRequest struct {
 
 func (x *DrainSessionRequest) Reset() {
 	*x = DrainSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1250,7 @@ func (x *DrainSessionRequest) String() string {
 func (*DrainSessionRequest) ProtoMessage() {}
 
 func (x *DrainSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1263,7 @@ func (x *DrainSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainSessionRequest.ProtoReflect.Descriptor instead.
 func (*DrainSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DrainSessionRequest) GetSessionId() string {
@@ -1217,7 +1281,7 @@ type DrainSessionResponse struct {
 
 func (x *DrainSessionResponse) Reset() {
 	*x = DrainSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1293,7 @@ func (x *DrainSessionResponse) String() string {
 func (*DrainSessionResponse) ProtoMessage() {}
 
 func (x *DrainSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1306,7 @@ func (x *DrainSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainSessionResponse.ProtoReflect.Descriptor instead.
 func (*DrainSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 // Session describes a session to operators.
@@ -1272,7 +1336,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1348,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1361,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Session) GetSessionId() string {
@@ -1393,7 +1457,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1469,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1482,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{24}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetSessionRequest) GetSessionId() string {
@@ -1437,7 +1501,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1513,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1526,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{25}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -1483,7 +1547,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1559,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1572,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListSessionsRequest) GetPageSize() uint32 {
@@ -1536,7 +1600,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1612,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1625,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -1596,7 +1660,7 @@ type CallRequest struct {
 
 func (x *CallRequest) Reset() {
 	*x = CallRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1672,7 @@ func (x *CallRequest) String() string {
 func (*CallRequest) ProtoMessage() {}
 
 func (x *CallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1685,7 @@ func (x *CallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
 func (*CallRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{28}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CallRequest) GetPrincipal() *Principal {
@@ -1685,7 +1749,7 @@ type CallResponse struct {
 
 func (x *CallResponse) Reset() {
 	*x = CallResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1761,7 @@ func (x *CallResponse) String() string {
 func (*CallResponse) ProtoMessage() {}
 
 func (x *CallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1774,7 @@ func (x *CallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResponse.ProtoReflect.Descriptor instead.
 func (*CallResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{29}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CallResponse) GetMessage() []byte {
@@ -1758,7 +1822,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1834,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1847,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{30}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTaskRequest) GetPrincipal() *Principal {
@@ -1812,7 +1876,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1888,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1901,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{31}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTaskResponse) GetTask() []byte {
@@ -1866,7 +1930,7 @@ type UpdateTaskRequest struct {
 
 func (x *UpdateTaskRequest) Reset() {
 	*x = UpdateTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +1942,7 @@ func (x *UpdateTaskRequest) String() string {
 func (*UpdateTaskRequest) ProtoMessage() {}
 
 func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +1955,7 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{32}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateTaskRequest) GetPrincipal() *Principal {
@@ -1923,7 +1987,7 @@ type UpdateTaskResponse struct {
 
 func (x *UpdateTaskResponse) Reset() {
 	*x = UpdateTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +1999,7 @@ func (x *UpdateTaskResponse) String() string {
 func (*UpdateTaskResponse) ProtoMessage() {}
 
 func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2012,7 @@ func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{33}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{34}
 }
 
 type CancelTaskRequest struct {
@@ -1961,7 +2025,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2037,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2050,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{34}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CancelTaskRequest) GetPrincipal() *Principal {
@@ -2011,7 +2075,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2087,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2100,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{35}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{36}
 }
 
 type WatchTaskRequest struct {
@@ -2049,7 +2113,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2125,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2138,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{36}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchTaskRequest) GetPrincipal() *Principal {
@@ -2101,7 +2165,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2177,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2190,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{37}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchTaskResponse) GetTask() []byte {
@@ -2145,7 +2209,7 @@ type DescribeServerRequest struct {
 
 func (x *DescribeServerRequest) Reset() {
 	*x = DescribeServerRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2221,7 @@ func (x *DescribeServerRequest) String() string {
 func (*DescribeServerRequest) ProtoMessage() {}
 
 func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2234,7 @@ func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerRequest.ProtoReflect.Descriptor instead.
 func (*DescribeServerRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{38}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DescribeServerRequest) GetServer() *v1.Server {
@@ -2189,7 +2253,7 @@ type DescribeServerResponse struct {
 
 func (x *DescribeServerResponse) Reset() {
 	*x = DescribeServerResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2265,7 @@ func (x *DescribeServerResponse) String() string {
 func (*DescribeServerResponse) ProtoMessage() {}
 
 func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2278,7 @@ func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerResponse.ProtoReflect.Descriptor instead.
 func (*DescribeServerResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{39}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DescribeServerResponse) GetOffer() *v1.Offer {
@@ -2273,7 +2337,7 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\"1\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\fR\amessage\"\xc2\x01\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\"\xde\x01\n" +
 	"\vSendRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
@@ -2281,9 +2345,13 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x06server\x18\x03 \x01(\tR\x06server\x12\x1c\n" +
 	"\tresumable\x18\x04 \x01(\bR\tresumable\x12\x1b\n" +
 	"\tfall_back\x18\x05 \x01(\bR\bfallBack\x12\x14\n" +
-	"\x05again\x18\x06 \x01(\bR\x05again\">\n" +
+	"\x05again\x18\x06 \x01(\bR\x05again\x12\x1a\n" +
+	"\bstanding\x18\a \x01(\bR\bstanding\"w\n" +
 	"\fSendResponse\x12.\n" +
-	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"p\n" +
+	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\x127\n" +
+	"\banswered\x18\x02 \x01(\v2\x1b.erlmcp.session.v1.AnsweredR\banswered\"\"\n" +
+	"\bAnswered\x12\x16\n" +
+	"\x06failed\x18\x01 \x01(\bR\x06failed\"p\n" +
 	"\rListenRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12\x14\n" +
@@ -2415,7 +2483,7 @@ func file_erlmcp_session_v1_session_proto_rawDescGZIP() []byte {
 	return file_erlmcp_session_v1_session_proto_rawDescData
 }
 
-var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*Principal)(nil),                 // 0: erlmcp.session.v1.Principal
 	(*SessionFacts)(nil),              // 1: erlmcp.session.v1.SessionFacts
@@ -2430,37 +2498,38 @@ var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*Event)(nil),                     // 10: erlmcp.session.v1.Event
 	(*SendRequest)(nil),               // 11: erlmcp.session.v1.SendRequest
 	(*SendResponse)(nil),              // 12: erlmcp.session.v1.SendResponse
-	(*ListenRequest)(nil),             // 13: erlmcp.session.v1.ListenRequest
-	(*ListenResponse)(nil),            // 14: erlmcp.session.v1.ListenResponse
-	(*PostRequest)(nil),               // 15: erlmcp.session.v1.PostRequest
-	(*PostResponse)(nil),              // 16: erlmcp.session.v1.PostResponse
-	(*UseSessionsRequest)(nil),        // 17: erlmcp.session.v1.UseSessionsRequest
-	(*UseSessionsResponse)(nil),       // 18: erlmcp.session.v1.UseSessionsResponse
-	(*CloseSessionRequest)(nil),       // 19: erlmcp.session.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),      // 20: erlmcp.session.v1.CloseSessionResponse
-	(*DrainSessionRequest)(nil),       // 21: erlmcp.session.v1.DrainSessionRequest
-	(*DrainSessionResponse)(nil),      // 22: erlmcp.session.v1.DrainSessionResponse
-	(*Session)(nil),                   // 23: erlmcp.session.v1.Session
-	(*GetSessionRequest)(nil),         // 24: erlmcp.session.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),        // 25: erlmcp.session.v1.GetSessionResponse
-	(*ListSessionsRequest)(nil),       // 26: erlmcp.session.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),      // 27: erlmcp.session.v1.ListSessionsResponse
-	(*CallRequest)(nil),               // 28: erlmcp.session.v1.CallRequest
-	(*CallResponse)(nil),              // 29: erlmcp.session.v1.CallResponse
-	(*GetTaskRequest)(nil),            // 30: erlmcp.session.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),           // 31: erlmcp.session.v1.GetTaskResponse
-	(*UpdateTaskRequest)(nil),         // 32: erlmcp.session.v1.UpdateTaskRequest
-	(*UpdateTaskResponse)(nil),        // 33: erlmcp.session.v1.UpdateTaskResponse
-	(*CancelTaskRequest)(nil),         // 34: erlmcp.session.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),        // 35: erlmcp.session.v1.CancelTaskResponse
-	(*WatchTaskRequest)(nil),          // 36: erlmcp.session.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),         // 37: erlmcp.session.v1.WatchTaskResponse
-	(*DescribeServerRequest)(nil),     // 38: erlmcp.session.v1.DescribeServerRequest
-	(*DescribeServerResponse)(nil),    // 39: erlmcp.session.v1.DescribeServerResponse
-	nil,                               // 40: erlmcp.session.v1.Session.RestartsEntry
-	(*timestamppb.Timestamp)(nil),     // 41: google.protobuf.Timestamp
-	(*v1.Server)(nil),                 // 42: erlmcp.registry.v1.Server
-	(*v1.Offer)(nil),                  // 43: erlmcp.registry.v1.Offer
+	(*Answered)(nil),                  // 13: erlmcp.session.v1.Answered
+	(*ListenRequest)(nil),             // 14: erlmcp.session.v1.ListenRequest
+	(*ListenResponse)(nil),            // 15: erlmcp.session.v1.ListenResponse
+	(*PostRequest)(nil),               // 16: erlmcp.session.v1.PostRequest
+	(*PostResponse)(nil),              // 17: erlmcp.session.v1.PostResponse
+	(*UseSessionsRequest)(nil),        // 18: erlmcp.session.v1.UseSessionsRequest
+	(*UseSessionsResponse)(nil),       // 19: erlmcp.session.v1.UseSessionsResponse
+	(*CloseSessionRequest)(nil),       // 20: erlmcp.session.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),      // 21: erlmcp.session.v1.CloseSessionResponse
+	(*DrainSessionRequest)(nil),       // 22: erlmcp.session.v1.DrainSessionRequest
+	(*DrainSessionResponse)(nil),      // 23: erlmcp.session.v1.DrainSessionResponse
+	(*Session)(nil),                   // 24: erlmcp.session.v1.Session
+	(*GetSessionRequest)(nil),         // 25: erlmcp.session.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),        // 26: erlmcp.session.v1.GetSessionResponse
+	(*ListSessionsRequest)(nil),       // 27: erlmcp.session.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 28: erlmcp.session.v1.ListSessionsResponse
+	(*CallRequest)(nil),               // 29: erlmcp.session.v1.CallRequest
+	(*CallResponse)(nil),              // 30: erlmcp.session.v1.CallResponse
+	(*GetTaskRequest)(nil),            // 31: erlmcp.session.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),           // 32: erlmcp.session.v1.GetTaskResponse
+	(*UpdateTaskRequest)(nil),         // 33: erlmcp.session.v1.UpdateTaskRequest
+	(*UpdateTaskResponse)(nil),        // 34: erlmcp.session.v1.UpdateTaskResponse
+	(*CancelTaskRequest)(nil),         // 35: erlmcp.session.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),        // 36: erlmcp.session.v1.CancelTaskResponse
+	(*WatchTaskRequest)(nil),          // 37: erlmcp.session.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),         // 38: erlmcp.session.v1.WatchTaskResponse
+	(*DescribeServerRequest)(nil),     // 39: erlmcp.session.v1.DescribeServerRequest
+	(*DescribeServerResponse)(nil),    // 40: erlmcp.session.v1.DescribeServerResponse
+	nil,                               // 41: erlmcp.session.v1.Session.RestartsEntry
+	(*timestamppb.Timestamp)(nil),     // 42: google.protobuf.Timestamp
+	(*v1.Server)(nil),                 // 43: erlmcp.registry.v1.Server
+	(*v1.Offer)(nil),                  // 44: erlmcp.registry.v1.Offer
 }
 var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	0,  // 0: erlmcp.session.v1.SessionFacts.principal:type_name -> erlmcp.session.v1.Principal
@@ -2469,60 +2538,61 @@ var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	1,  // 3: erlmcp.session.v1.InitializeSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
 	1,  // 4: erlmcp.session.v1.LocateSessionResponse.facts:type_name -> erlmcp.session.v1.SessionFacts
 	10, // 5: erlmcp.session.v1.SendResponse.event:type_name -> erlmcp.session.v1.Event
-	10, // 6: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
-	41, // 7: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	41, // 8: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
-	40, // 9: erlmcp.session.v1.Session.restarts:type_name -> erlmcp.session.v1.Session.RestartsEntry
-	23, // 10: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
-	23, // 11: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
-	0,  // 12: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 13: erlmcp.session.v1.GetTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 14: erlmcp.session.v1.UpdateTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 15: erlmcp.session.v1.CancelTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	0,  // 16: erlmcp.session.v1.WatchTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	42, // 17: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
-	43, // 18: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
-	2,  // 19: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
-	4,  // 20: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
-	6,  // 21: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
-	8,  // 22: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
-	11, // 23: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
-	13, // 24: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
-	15, // 25: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
-	17, // 26: erlmcp.session.v1.SessionService.UseSessions:input_type -> erlmcp.session.v1.UseSessionsRequest
-	19, // 27: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
-	21, // 28: erlmcp.session.v1.SessionService.DrainSession:input_type -> erlmcp.session.v1.DrainSessionRequest
-	24, // 29: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
-	26, // 30: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
-	28, // 31: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
-	38, // 32: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
-	30, // 33: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
-	32, // 34: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
-	34, // 35: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
-	36, // 36: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
-	3,  // 37: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
-	5,  // 38: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
-	7,  // 39: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
-	9,  // 40: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
-	12, // 41: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
-	14, // 42: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
-	16, // 43: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
-	18, // 44: erlmcp.session.v1.SessionService.UseSessions:output_type -> erlmcp.session.v1.UseSessionsResponse
-	20, // 45: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
-	22, // 46: erlmcp.session.v1.SessionService.DrainSession:output_type -> erlmcp.session.v1.DrainSessionResponse
-	25, // 47: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
-	27, // 48: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
-	29, // 49: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
-	39, // 50: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
-	31, // 51: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
-	33, // 52: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
-	35, // 53: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
-	37, // 54: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
-	37, // [37:55] is the sub-list for method output_type
-	19, // [19:37] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	13, // 6: erlmcp.session.v1.SendResponse.answered:type_name -> erlmcp.session.v1.Answered
+	10, // 7: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
+	42, // 8: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	42, // 9: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
+	41, // 10: erlmcp.session.v1.Session.restarts:type_name -> erlmcp.session.v1.Session.RestartsEntry
+	24, // 11: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
+	24, // 12: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
+	0,  // 13: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 14: erlmcp.session.v1.GetTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 15: erlmcp.session.v1.UpdateTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 16: erlmcp.session.v1.CancelTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	0,  // 17: erlmcp.session.v1.WatchTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
+	43, // 18: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
+	44, // 19: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
+	2,  // 20: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
+	4,  // 21: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
+	6,  // 22: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
+	8,  // 23: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
+	11, // 24: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
+	14, // 25: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
+	16, // 26: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
+	18, // 27: erlmcp.session.v1.SessionService.UseSessions:input_type -> erlmcp.session.v1.UseSessionsRequest
+	20, // 28: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
+	22, // 29: erlmcp.session.v1.SessionService.DrainSession:input_type -> erlmcp.session.v1.DrainSessionRequest
+	25, // 30: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
+	27, // 31: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
+	29, // 32: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
+	39, // 33: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
+	31, // 34: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
+	33, // 35: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
+	35, // 36: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
+	37, // 37: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
+	3,  // 38: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
+	5,  // 39: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
+	7,  // 40: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
+	9,  // 41: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
+	12, // 42: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
+	15, // 43: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
+	17, // 44: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
+	19, // 45: erlmcp.session.v1.SessionService.UseSessions:output_type -> erlmcp.session.v1.UseSessionsResponse
+	21, // 46: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
+	23, // 47: erlmcp.session.v1.SessionService.DrainSession:output_type -> erlmcp.session.v1.DrainSessionResponse
+	26, // 48: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
+	28, // 49: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
+	30, // 50: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
+	40, // 51: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
+	32, // 52: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
+	34, // 53: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
+	36, // 54: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
+	38, // 55: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
+	38, // [38:56] is the sub-list for method output_type
+	20, // [20:38] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_session_v1_session_proto_init() }
@@ -2536,7 +2606,7 @@ func file_erlmcp_session_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_session_v1_session_proto_rawDesc), len(file_erlmcp_session_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
