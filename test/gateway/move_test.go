@@ -29,6 +29,11 @@ func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
 	m := &memoir{step: make(chan struct{})}
 	m.server = sdk.NewServer(&sdk.Implementation{Name: "memoir", Version: "1"}, &sdk.ServerOptions{
 		SupportedProtocolVersions: []string{"2025-11-25", "2025-06-18"},
+		SubscribeHandler:          func(context.Context, *sdk.SubscribeRequest) error { return nil },
+		UnsubscribeHandler:        func(context.Context, *sdk.UnsubscribeRequest) error { return nil },
+	})
+	m.server.AddResource(&sdk.Resource{URI: memoirURI, Name: "diary"}, func(context.Context, *sdk.ReadResourceRequest) (*sdk.ReadResourceResult, error) {
+		return &sdk.ReadResourceResult{Contents: []*sdk.ResourceContents{{URI: memoirURI, Text: "dear diary"}}}, nil
 	})
 	schema := json.RawMessage(`{"type":"object"}`)
 	m.server.AddTool(&sdk.Tool{Name: "who", InputSchema: schema}, func(_ context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
@@ -44,6 +49,8 @@ func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
 	})
 	return m, spoken(t, "memoir", m.server, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)})
 }
+
+const memoirURI = "memoir://diary"
 
 func said(text string) *sdk.CallToolResult {
 	return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: text}}}
@@ -214,5 +221,39 @@ func TestAConversationThatTheServerForgot(t *testing.T) {
 			return nil
 		}, patience)
 		standing.until(mcp.MethodToolsChanged)
+	})
+}
+
+// What a server says while a session has no owner is heard later, once.
+func TestNothingIsMissedBetweenOwners(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		m, server := newMemoir(t)
+		s := newSite(t, options{store: kind, gateways: 2, owners: 2, servers: []*registryv1.Server{server}})
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		mustAnswer(t, c.call("1", mcp.MethodSubscribe, `{"uri":"`+memoirURI+`"}`))
+		updated := func() {
+			if err := m.server.ResourceUpdated(t.Context(), &sdk.ResourceUpdatedNotificationParams{URI: memoirURI}); err != nil {
+				t.Error(err)
+			}
+		}
+		standing := c.listen("")
+		updated()
+		standing.until(mcp.MethodResourceUpdated)
+		standing.leave()
+		s.owners[0].stop()
+		for range 3 {
+			updated()
+		}
+		standing = c.at(1).listen(standing.last)
+		for range 3 {
+			standing.until(mcp.MethodResourceUpdated)
+		}
+		// What comes next is new.
+		mustAnswer(t, c.at(1).call("2", mcp.MethodUnsubscribe, `{"uri":"`+memoirURI+`"}`))
+		m.server.RemoveResources(memoirURI)
+		s.refresh()
+		if next := standing.message(); next.Method != mcp.MethodResourcesChanged {
+			t.Errorf("then came %s", next.Method)
+		}
 	})
 }

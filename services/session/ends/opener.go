@@ -69,7 +69,7 @@ func (o *Opener) http(ctx context.Context, s *registryv1.CatalogServer, e *regis
 		return owner.End{Peer: o.Pool.Borrowed(s), Modern: true}, nil
 	}
 	config := mcphttp.LegacyConfig{
-		Config: o.Dialer.HTTP(e), Version: version(s, c), Capabilities: c.Capabilities, Info: c.Info, Listener: c.Listener,
+		Config: o.Dialer.HTTP(e), Version: version(s, c), Capabilities: c.Capabilities, Info: c.Info, Listener: c.Listener, Journal: c.Journal,
 	}
 	if offer.GetHttpSse() {
 		peer, err := mcphttp.OpenSSE(ctx, config)
@@ -79,12 +79,12 @@ func (o *Opener) http(ctx context.Context, s *registryv1.CatalogServer, e *regis
 		return owner.End{Peer: peer, Logging: logs(peer.Result())}, nil
 	}
 	if before := c.Conversation; before != nil && before.URL == e.GetUrl() {
-		config.SessionID, config.Version = before.ID, before.Version
+		config.SessionID, config.Version, config.After = before.ID, before.Version, before.Heard
 		end, err := resume(ctx, config, before)
 		if !errors.Is(err, upstream.ErrSessionGone) {
 			return end, err
 		}
-		config.SessionID, config.Version = "", version(s, c) // the server forgot it: from the beginning
+		config.SessionID, config.Version, config.After = "", version(s, c), "" // the server forgot it: from the beginning
 	}
 	peer, err := mcphttp.Initialize(ctx, config)
 	if err != nil {

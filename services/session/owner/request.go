@@ -418,6 +418,7 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 	before := s.before[name]
 	delete(s.before, name) // a server that forgot it is not asked for it twice
 	s.mu.Unlock()
+	heard := &hearing{session: s, server: name}
 	end, err := s.owner.config.Opener.Open(ctx, server, EndClient{
 		Principal:    s.record.Principal,
 		Legacy:       true,
@@ -425,6 +426,7 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 		Capabilities: client.Capabilities,
 		Info:         client.Info,
 		Listener:     standingListener{s, name},
+		Journal:      heard,
 		Conversation: before,
 	})
 	if err != nil {
@@ -438,6 +440,7 @@ func (s *session) openEnd(ctx context.Context, name string) (End, error) {
 	if server.GetServer().GetStdio() != nil {
 		s.begun(ctx, server, nil)
 	}
+	defer heard.of(end.Conversation)
 	switch {
 	case end.Modern:
 		return end, nil

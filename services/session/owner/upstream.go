@@ -29,8 +29,10 @@ type EndClient struct {
 	Version      string
 	Capabilities json.RawMessage
 	Info         json.RawMessage
-	// Listener hears what the server sends outside any call.
+	// Listener hears what the server sends outside any call, and Journal how far that is, where it could be heard on from
+	// there in another process.
 	Listener upstream.Listener
+	Journal  upstream.Journal
 	// Conversation is one that another process had with the server for this client, to be gone on with; nil for none.
 	Conversation *Conversation
 }
@@ -43,6 +45,8 @@ type Conversation struct {
 	// Version is the revision that is spoken.
 	Version string `json:"version"`
 	Logging bool   `json:"logging,omitempty"`
+	// Heard is how far the server was heard outside calls; empty for not at all.
+	Heard string `json:"heard,omitempty"`
 }
 
 // stateless reports whether a modern client's calls of a server hang together by nothing, so that they need no

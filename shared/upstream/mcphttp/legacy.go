@@ -49,6 +49,10 @@ type LegacyConfig struct {
 	SessionID string
 	// Listener hears what the server sends outside any call. Optional.
 	Listener upstream.Listener
+	// Journal hears how far the standing stream was heard, and After is how far it was when another process heard it: for
+	// Resume. Optional.
+	Journal upstream.Journal
+	After   string
 	// NoStream does without the server's standing stream: nothing is heard outside calls.
 	NoStream bool
 }
@@ -125,7 +129,8 @@ func newLegacy(config LegacyConfig) (*Legacy, error) {
 // follow starts hearing the standing stream. Without a session there is none that would be ours alone.
 func (l *Legacy) follow(config LegacyConfig) {
 	if l.session != "" && !config.NoStream {
-		l.running.Go(l.stand)
+		at := position{retry: defaultRetry, id: config.After, journal: config.Journal, told: true}
+		l.running.Go(func() { l.stand(at) })
 	} else {
 		close(l.silent)
 	}

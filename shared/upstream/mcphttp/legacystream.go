@@ -199,9 +199,8 @@ func (l *Legacy) get(ctx context.Context, after string) (*http.Response, error) 
 
 // stand hears the standing stream until the conversation ends, coming back to it when it breaks. It comes back
 // soon to a stream that stood for a while, lest something is missed, and ever later to one that is of no use.
-func (l *Legacy) stand() {
+func (l *Legacy) stand(at position) {
 	defer close(l.silent)
-	at := position{retry: defaultRetry}
 	for l.ctx.Err() == nil {
 		response, err := l.get(l.ctx, at.id) //nolint:bodyclose // read closes it
 		switch {

@@ -1,0 +1,73 @@
+package owner
+
+import (
+	"encoding/json"
+	"sync"
+)
+
+// hearing keeps how far a server was heard outside calls, for the next owner to go on from there. It is kept behind what
+// was heard, so a message that comes while its owner dies may come again.
+type hearing struct {
+	session *session
+	server  string
+
+	mu           sync.Mutex
+	conversation *Conversation // nil until it is open, and where it can't be gone on with
+	at           string
+	keeping      bool
+}
+
+// Sent implements upstream.Journal.
+func (h *hearing) Sent(int64) {}
+
+// At implements upstream.Journal.
+func (h *hearing) At(position string) {
+	if len(position) > maxPosition {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at = position
+	h.keep()
+}
+
+// of says which conversation it is that is heard.
+func (h *hearing) of(c *Conversation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conversation = c
+	h.keep()
+}
+
+// keep has the position written, unless that is being done; mu is held.
+func (h *hearing) keep() {
+	if h.conversation == nil || h.at == "" || h.keeping {
+		return
+	}
+	s := h.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		h.keeping = true
+		s.tasks.Go(h.write)
+	}
+}
+
+func (h *hearing) write() {
+	for {
+		h.mu.Lock()
+		c := *h.conversation
+		c.Heard = h.at
+		h.mu.Unlock()
+		if value, err := json.Marshal(c); err == nil {
+			h.session.save(h.session.ctx, stateUpstream+h.server, value)
+		}
+		h.mu.Lock()
+		if h.at == c.Heard || h.session.ctx.Err() != nil {
+			h.keeping = false
+			h.mu.Unlock()
+			return
+		}
+		h.mu.Unlock()
+	}
+}
