@@ -169,7 +169,7 @@ func (s *site) stream(ctx context.Context) (ended chan error, err error) {
 // The failure table: with a process stopped or frozen each thing is done or refused as docs/reliability.md says, and
 // once the process is back everything is done again.
 func TestFailureTable(t *testing.T) {
-	c, _ := start(t)
+	c, _ := start(t, build(t))
 	s := &site{c: c}
 	var err error
 	if s.session, err = newRaw(t.Context(), c.URL("stateful"), "2025-11-25"); err != nil {
