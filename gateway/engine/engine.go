@@ -104,6 +104,7 @@ type Limiter interface {
 // Measured is one answered request.
 type Measured struct {
 	Transport, Method, Principal string
+	Tenant                       string // the principal's
 	Server, Name                 string // of calls
 	Failed                       bool   // a JSON-RPC error, or a result with isError
 	Duration                     time.Duration

@@ -49,7 +49,7 @@ func (e *Engine) Initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 	start := time.Now()
 	ctx, span := e.trace(ctx, c, m)
 	s, reply := e.initialize(ctx, c, m)
-	measured := Measured{Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID, Failed: s == nil}
+	measured := Measured{Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID, Tenant: c.Principal.Tenant, Failed: s == nil}
 	e.measure(ctx, span, &measured, start)
 	return s, reply
 }
@@ -164,7 +164,7 @@ func (e *Engine) Session(ctx context.Context, c Client, token string) (*Session,
 // Listen where the stream could be resumed.
 func (s *Session) Request(ctx context.Context, m *jsonrpc.Message, out Stream) Reply {
 	start := time.Now()
-	measured := Measured{Transport: s.client.Transport, Method: m.Method, Principal: s.client.Principal.ID}
+	measured := Measured{Transport: s.client.Transport, Method: m.Method, Principal: s.client.Principal.ID, Tenant: s.client.Principal.Tenant}
 	ctx, span := s.engine.trace(ctx, s.client, m)
 	reply := s.request(ctx, m, out, &measured)
 	measured.Failed = measured.Failed || reply.Status >= 400

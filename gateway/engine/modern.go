@@ -22,7 +22,7 @@ func (e *Engine) Modern(ctx context.Context, c Client, m *jsonrpc.Message, out S
 		return failure(nil, http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "clients send no responses in revision %s", mcp.V2026_07_28))
 	}
 	start := time.Now()
-	measured := Measured{Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID}
+	measured := Measured{Transport: c.Transport, Method: m.Method, Principal: c.Principal.ID, Tenant: c.Principal.Tenant}
 	ctx, span := e.trace(ctx, c, m)
 	reply := e.modern(ctx, c, m, out, &measured)
 	measured.Failed = measured.Failed || reply.Status >= 400

@@ -39,7 +39,7 @@ func (s *Session) Initialize(ctx context.Context, m *jsonrpc.Message) Reply {
 	start := time.Now()
 	reply, ok := s.initialize(ctx, m)
 	s.engine.config.Meter.Request(Measured{
-		Transport: s.client.Transport, Method: m.Method, Principal: s.client.Principal.ID,
+		Transport: s.client.Transport, Method: m.Method, Principal: s.client.Principal.ID, Tenant: s.client.Principal.Tenant,
 		Failed: !ok, Duration: time.Since(start),
 	})
 	return reply

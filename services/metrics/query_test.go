@@ -130,7 +130,7 @@ func TestUsageIsExportedWhole(t *testing.T) {
 		c := client(t, metrics.Config{Store: s, Clock: (&clock{now: noon.Add(time.Minute)}).Now})
 		var rows []*metricsv1.Usage
 		for i := range 3000 {
-			rows = append(rows, &metricsv1.Usage{Minute: at(0), Principal: fmt.Sprintf("=p%d", i), Name: `a,"b`, Calls: 1})
+			rows = append(rows, &metricsv1.Usage{Minute: at(0), Principal: fmt.Sprintf("=p%d", i), Name: `a,"b`, Calls: 1, Tenant: "+t"})
 		}
 		must(c.RecordUsage(t.Context(), &metricsv1.RecordUsageRequest{Node: "a", Usage: rows}))(t)
 		query := &metricsv1.QueryUsageRequest{Limit: 1, By: []metricsv1.Dimension{
@@ -140,7 +140,7 @@ func TestUsageIsExportedWhole(t *testing.T) {
 		if err != nil || len(lines) != 3001 || !strings.HasPrefix(kind, "text/csv") {
 			t.Fatalf("%d lines of %q, %v", len(lines), kind, err)
 		}
-		if want := `2026-03-04T12:00:00Z,'=p7,,,"a,""b",1,0,0,0,0,0`; !slices.Contains(lines, want) {
+		if want := `2026-03-04T12:00:00Z,'=p7,,,"a,""b",1,0,0,0,0,0,'+t`; !slices.Contains(lines, want) {
 			t.Errorf("no line %s, but such as %s", want, lines[1])
 		}
 		lines, kind, err = export(t.Context(), c, &metricsv1.ExportUsageRequest{Query: query})

@@ -63,7 +63,7 @@ func TestEveryCallCountsOnceThoughTheServiceComesAndGoes(t *testing.T) {
 			before := record
 			record = func() {
 				before()
-				r.Record("ann", "weather", "tools/call", "rain", false, time.Millisecond)
+				r.Record("ann", "", "weather", "tools/call", "rain", false, time.Millisecond)
 				recorded.Add(1)
 			}
 		}

@@ -34,6 +34,7 @@ func (s *Service) CreateKey(ctx context.Context, req *registryv1.CreateKeyReques
 	if err != nil {
 		return nil, s.status(ctx, doing, err)
 	}
+	record.Key.Tenant = req.GetTenant()
 	_, err = s.store.Change(ctx, func(tx store.Tx) error {
 		left, err := dropExpired(ctx, tx)
 		if err != nil {

@@ -18,6 +18,8 @@ type Principal struct {
 	Role registryv1.Role
 	// Method is how it was found out: one of the Method constants.
 	Method string
+	// Tenant is whom the principal belongs to, for usage to be summed by; empty for none.
+	Tenant string
 }
 
 // Methods by which a principal is found.

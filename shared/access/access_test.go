@@ -120,6 +120,12 @@ func TestAJWTIsCheckedAgainstItsIssuer(t *testing.T) {
 	if want := (access.Principal{ID: i.URL + "#bob", Role: registryv1.Role_ROLE_ADMIN, Method: "jwt"}); err != nil || p != want {
 		t.Errorf("got %v, %v", p, err)
 	}
+	tenants := access.NewJWT(access.JWTConfig{Issuer: i.URL, Audience: "erlmcp", JWKSURL: i.URL, TenantClaim: "org"})
+	for claim, want := range map[any]string{"acme": "acme", "two words": "", "\n": "", strings.Repeat("x", 129): "", 7: ""} {
+		if p, err := tenants.Authenticate(t.Context(), i.token(t, map[string]any{"org": claim})); err != nil || p.Tenant != want {
+			t.Errorf("of the claim %v: the tenant %q, %v", claim, p.Tenant, err)
+		}
+	}
 	stranger := newIssuer(t)
 	hmacSigner, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(strings.Repeat("k", 32))}, nil)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,9 +18,10 @@ import (
 // JWT authenticates JSON Web Tokens of one issuer against its JSON Web Key Set (RFC 7519, RFC 7517),
 // where only asymmetric signatures count, or against a shared secret.
 type JWT struct {
-	issuer    string
-	roleClaim string
-	verifier  *oidc.IDTokenVerifier
+	issuer      string
+	roleClaim   string
+	tenantClaim string
+	verifier    *oidc.IDTokenVerifier
 
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]verified // tokens that were checked lately
@@ -43,6 +45,8 @@ type JWTConfig struct {
 	Secret []byte
 	// RoleClaim names the claim that holds "admin", "viewer" or "user", alone or in an array; "role" when empty.
 	RoleClaim string
+	// TenantClaim names the claim that holds the principal's tenant; none when empty.
+	TenantClaim string
 	// Client asks for the keys; one with a timeout of 5 s when nil.
 	Client *http.Client
 }
@@ -84,8 +88,9 @@ func NewJWT(config JWTConfig) *JWT {
 		names = append(names, string(a))
 	}
 	return &JWT{
-		issuer:    config.Issuer,
-		roleClaim: config.RoleClaim,
+		issuer:      config.Issuer,
+		roleClaim:   config.RoleClaim,
+		tenantClaim: config.TenantClaim,
 		verifier: oidc.NewVerifier(config.Issuer, keys, &oidc.Config{
 			ClientID:             config.Audience,
 			SkipIssuerCheck:      config.Issuer == "" && len(config.Secret) > 0,
@@ -127,6 +132,9 @@ func (j *JWT) Authenticate(ctx context.Context, bearer string) (Principal, error
 		return Principal{}, ErrUnauthenticated
 	}
 	p := Principal{ID: j.issuer + "#" + token.Subject, Role: role(claims[j.roleClaim]), Method: MethodJWT}
+	if j.tenantClaim != "" {
+		p.Tenant = tenant(claims[j.tenantClaim])
+	}
 	until := now.Add(rememberAs)
 	if token.Expiry.Before(until) {
 		until = token.Expiry
@@ -176,6 +184,18 @@ func (j *JWT) remember(digest [sha256.Size]byte, v verified, now time.Time) {
 		}
 	}
 	j.known[digest] = v
+}
+
+// maxTenant is the longest tenant, in bytes.
+const maxTenant = 128
+
+// tenant reads a claim: text of visible ASCII. Anything else is none.
+func tenant(claim any) string {
+	s, _ := claim.(string)
+	if len(s) > maxTenant || strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' }) {
+		return ""
+	}
+	return s
 }
 
 // role reads the highest role of a claim; a token without one is a user's.

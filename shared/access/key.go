@@ -129,5 +129,5 @@ func (s *KeySet) Authenticate(ctx context.Context, bearer string) (Principal, er
 	if key.GetExpiresAt() != nil && !time.Now().Before(key.GetExpiresAt().AsTime()) {
 		return Principal{}, ErrUnauthenticated
 	}
-	return Principal{ID: key.GetPrincipal(), Role: key.GetRole(), Method: MethodKey}, nil
+	return Principal{ID: key.GetPrincipal(), Role: key.GetRole(), Method: MethodKey, Tenant: key.GetTenant()}, nil
 }

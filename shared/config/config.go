@@ -183,6 +183,8 @@ type JWT struct {
 	JWKSURL  string
 	// Secret verifies tokens signed with HS256, where no issuer publishes keys.
 	Secret Secret
+	// TenantClaim names the claim that holds a principal's tenant; empty for none.
+	TenantClaim string
 }
 
 // Enabled reports whether any token is believed.

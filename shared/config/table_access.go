@@ -57,6 +57,11 @@ func accessSettings() []Setting {
 			at:  func(c *Config) any { return &c.Auth.JWT.Secret },
 		},
 		{
+			Key: "auth.jwt.tenant_claim", Env: []string{"ERLMCP_JWT_TENANT_CLAIM"}, Kind: String, Roles: gateway,
+			Doc: "Claim that names whom a token's principal belongs to, such as org_id, for usage to be summed by. None when empty.",
+			at:  func(c *Config) any { return &c.Auth.JWT.TenantClaim },
+		},
+		{
 			Key: "auth.allowed_origins", Env: []string{"ERLMCP_ALLOWED_ORIGINS"}, Kind: List, DefaultDoc: "loopback names", Roles: gateway,
 			Doc:   "Origins that browsers may call from, such as https://app.example.com; * for any.",
 			at:    func(c *Config) any { return &c.Auth.Origins },

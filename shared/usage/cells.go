@@ -19,12 +19,14 @@ const (
 	maxServer    = 64
 	maxMethod    = 128
 	maxName      = 256
+	maxTenant    = 128
 )
 
 type key struct{ principal, server, method, name string }
 
 // cell is what was counted since the last collection.
 type cell struct {
+	tenant        string // of the principal, as the last call has it
 	calls, errors uint64
 	nanos         uint64
 	// took counts calls by how long they took.
@@ -64,7 +66,7 @@ func newCells(keys int) *cells {
 	return c
 }
 
-func (c *cells) add(k key, failed bool, d time.Duration) {
+func (c *cells) add(k key, tenant string, failed bool, d time.Duration) {
 	// Principal and name tell most keys apart, and hashing only them takes a fraction of the time.
 	s := &c.shard[(maphash.String(c.seed, k.principal)^maphash.String(c.seed, k.name))%shards]
 	s.mu.Lock()
@@ -72,6 +74,9 @@ func (c *cells) add(k key, failed bool, d time.Duration) {
 	at := s.cells[k]
 	if at == nil {
 		at = s.make(k)
+	}
+	if at.tenant != tenant && (at.tenant == "" || tenant != "") {
+		at.tenant = strings.Clone(fit(tenant, maxTenant))
 	}
 	at.calls++
 	if failed {
@@ -128,7 +133,7 @@ func (c *cells) collect(take func(key, *cell)) {
 			switch {
 			case at.calls > 0:
 				take(k, at)
-				*at = cell{}
+				*at = cell{tenant: at.tenant}
 			case at.idle >= idleLimit:
 				delete(s.cells, k)
 			default:

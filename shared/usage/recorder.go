@@ -97,9 +97,10 @@ func NewRecorder(c RecorderConfig) (*Recorder, error) {
 	return r, nil
 }
 
-// Record counts a call that took d. It never waits for the service. Strings are copied where they are kept.
-func (r *Recorder) Record(principal, server, method, name string, failed bool, d time.Duration) {
-	r.cells.add(key{principal, server, method, name}, failed, d)
+// Record counts a call that took d, of a principal and the tenant that it belongs to, if any. It never waits for the
+// service. Strings are copied where they are kept.
+func (r *Recorder) Record(principal, tenant, server, method, name string, failed bool, d time.Duration) {
+	r.cells.add(key{principal, server, method, name}, tenant, failed, d)
 }
 
 // Dropped is how many calls were counted and then dropped, undelivered.
@@ -139,6 +140,7 @@ func (r *Recorder) collect(now time.Time) {
 		row := &metricsv1.Usage{
 			Minute:    minute,
 			Principal: k.principal,
+			Tenant:    c.tenant,
 			Server:    k.server,
 			Method:    k.method,
 			Name:      k.name,

@@ -149,11 +149,11 @@ func TestCallsAreCountedByWhatTheyAre(t *testing.T) {
 		var s service
 		r, _ := run(t, usage.RecorderConfig{Client: &s})
 		for range 3 {
-			r.Record("ann", "weather", "tools/call", "rain", false, 1500*time.Nanosecond)
+			r.Record("ann", "", "weather", "tools/call", "rain", false, 1500*time.Nanosecond)
 		}
-		r.Record("ann", "weather", "tools/call", "rain", true, time.Second)
-		r.Record("ann", "weather", "tools/call", "wind", false, -time.Second)
-		r.Record("bob", "", "tools/list", "", false, time.Millisecond)
+		r.Record("ann", "", "weather", "tools/call", "rain", true, time.Second)
+		r.Record("ann", "", "weather", "tools/call", "wind", false, -time.Second)
+		r.Record("bob", "", "", "tools/list", "", false, time.Millisecond)
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
 		expect(t, &s, map[string]string{
@@ -171,7 +171,7 @@ func TestCallsBelongToTheirMinute(t *testing.T) {
 		for range 180 {
 			time.Sleep(time.Second) // from 00:00:01 to 00:03:00
 			synctest.Wait()
-			r.Record("ann", "", "ping", "", false, 0)
+			r.Record("ann", "", "", "ping", "", false, 0)
 		}
 		time.Sleep(8 * time.Second)
 		synctest.Wait()
@@ -185,7 +185,7 @@ func TestNothingIsSentWhenNothingWasCalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s service
 		r, stop := run(t, usage.RecorderConfig{Client: &s})
-		r.Record("ann", "", "ping", "", false, 0)
+		r.Record("ann", "", "", "ping", "", false, 0)
 		time.Sleep(10 * time.Minute)
 		stop()
 		if s.asked != 1 {
@@ -198,7 +198,7 @@ func TestWhatIsLeftIsDeliveredOnStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s service
 		r, stop := run(t, usage.RecorderConfig{Client: &s})
-		r.Record("ann", "", "ping", "", false, 0)
+		r.Record("ann", "", "", "ping", "", false, 0)
 		stop()
 		expect(t, &s, map[string]string{"00:00:00 ann  ping ": "1/0/0"})
 	})
@@ -220,7 +220,7 @@ func TestCountsWaitWhileTheServiceIsAwayAndCountOnce(t *testing.T) {
 				s.set(nil, always(codes.Unavailable))
 			}
 			for range 60 {
-				r.Record("ann", "weather", "tools/call", "rain", false, time.Microsecond)
+				r.Record("ann", "", "weather", "tools/call", "rain", false, time.Microsecond)
 				time.Sleep(time.Second)
 			}
 		}
@@ -245,7 +245,7 @@ func TestHoursWithoutTheServiceTakeBoundedDisk(t *testing.T) {
 		time.Sleep(500 * time.Millisecond) // so that no call comes at a minute's very turn
 		const minutes = 600
 		for range minutes {
-			r.Record("ann", "", "ping", "", false, 0)
+			r.Record("ann", "", "", "ping", "", false, 0)
 			time.Sleep(time.Minute)
 		}
 		s.set(nil, nil)
@@ -267,7 +267,7 @@ func TestCountsThatAProcessLeftAreDeliveredByTheNext(t *testing.T) {
 		dir := t.TempDir()
 		for range 3 {
 			r, stop := run(t, usage.RecorderConfig{Client: &s, Dir: dir})
-			r.Record("ann", "", "ping", "", false, 0)
+			r.Record("ann", "", "", "ping", "", false, 0)
 			stop()
 			if err := r.Close(); err != nil {
 				t.Fatal(err)
@@ -295,9 +295,9 @@ func TestABatchThatIsRefusedDoesNotHoldUpOthers(t *testing.T) {
 			return nil
 		}, nil)
 		r, stop := run(t, usage.RecorderConfig{Client: &s})
-		r.Record("ann", "", "ping", "", false, 0)
+		r.Record("ann", "", "", "ping", "", false, 0)
 		time.Sleep(6 * time.Second)
-		r.Record("bob", "", "ping", "", false, 0)
+		r.Record("bob", "", "", "ping", "", false, 0)
 		stop()
 		expect(t, &s, map[string]string{"00:00:00 bob  ping ": "1/0/0"})
 		if r.Dropped() != 1 {
@@ -311,7 +311,7 @@ func TestStoppingWithoutTheServiceEnds(t *testing.T) {
 		s := &hanging{}
 		r, stop := run(t, usage.RecorderConfig{Client: s})
 		for range 20 {
-			r.Record("ann", "", "ping", "", false, 0)
+			r.Record("ann", "", "", "ping", "", false, 0)
 			time.Sleep(time.Minute)
 		}
 		start := time.Now()
@@ -339,10 +339,10 @@ func TestInventedNamesAreFoldedAndEveryCallCounts(t *testing.T) {
 		r, stop := run(t, usage.RecorderConfig{Client: &s, Keys: 256})
 		const names, principals = 5000, 3000
 		for i := range names {
-			r.Record("ann", "weather", "tools/call", fmt.Sprint("name", i), false, 0)
+			r.Record("ann", "", "weather", "tools/call", fmt.Sprint("name", i), false, 0)
 		}
 		for i := range principals {
-			r.Record(fmt.Sprint("principal", i), "weather", "tools/call", "rain", false, 0)
+			r.Record(fmt.Sprint("principal", i), "", "weather", "tools/call", "rain", false, 0)
 		}
 		stop()
 		counts := s.counts()
@@ -365,11 +365,11 @@ func TestNamesThatFillTheTableLeaveItAgain(t *testing.T) {
 		var s service
 		r, stop := run(t, usage.RecorderConfig{Client: &s, Keys: 64})
 		for i := range 1000 {
-			r.Record("ann", "weather", "tools/call", fmt.Sprint("name", i), false, 0)
+			r.Record("ann", "", "weather", "tools/call", fmt.Sprint("name", i), false, 0)
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		r.Record("ann", "weather", "tools/call", "rain", false, 0)
+		r.Record("ann", "", "weather", "tools/call", "rain", false, 0)
 		stop()
 		if got := s.counts()["00:02:00 ann weather tools/call rain"]; got != "1/0/0" {
 			t.Errorf("%q", got)
@@ -381,10 +381,10 @@ func TestWhatTheServiceWouldRefuseIsFolded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s service
 		r, stop := run(t, usage.RecorderConfig{Client: &s})
-		r.Record("ann", "weather", "tools/call", strings.Repeat("x", 257), false, 0)
-		r.Record("ann", "weather", "tools/call", "a\x00b", false, 0)
-		r.Record("ann", "weather", "tools/call", "a\xffb", false, 0)
-		r.Record(strings.Repeat("x", 257), strings.Repeat("x", 65), strings.Repeat("x", 129), "", false, 0)
+		r.Record("ann", "", "weather", "tools/call", strings.Repeat("x", 257), false, 0)
+		r.Record("ann", "", "weather", "tools/call", "a\x00b", false, 0)
+		r.Record("ann", "", "weather", "tools/call", "a\xffb", false, 0)
+		r.Record(strings.Repeat("x", 257), "", strings.Repeat("x", 65), strings.Repeat("x", 129), "", false, 0)
 		stop()
 		expect(t, &s, map[string]string{"00:00:00 ann weather tools/call other": "3/0/0", "00:00:00 other other other ": "1/0/0"})
 	})
@@ -396,7 +396,7 @@ func TestManyKeysComeInBatchesThatGRPCTakes(t *testing.T) {
 		r, stop := run(t, usage.RecorderConfig{Client: &s, Keys: 1 << 16})
 		long := strings.Repeat("x", 240)
 		for i := range 9000 {
-			r.Record(long, "weather", "tools/call", fmt.Sprint(long, i), false, 0)
+			r.Record(long, "", "weather", "tools/call", fmt.Sprint(long, i), false, 0)
 		}
 		stop()
 		for id, b := range s.taken {
@@ -418,7 +418,7 @@ func TestConcurrentCallersLoseNothing(t *testing.T) {
 	for c := range callers {
 		wg.Go(func() {
 			for i := range calls {
-				r.Record("ann", "weather", "tools/call", fmt.Sprint(i%(c+1)), i%2 == 0, time.Microsecond)
+				r.Record("ann", "", "weather", "tools/call", fmt.Sprint(i%(c+1)), i%2 == 0, time.Microsecond)
 			}
 		})
 	}
@@ -434,7 +434,7 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	names := []string{"rain", "wind", "snow"}
 	i := 0
 	if n := testing.AllocsPerRun(1000, func() {
-		r.Record("ann", "weather", "tools/call", names[i%len(names)], false, time.Millisecond)
+		r.Record("ann", "", "weather", "tools/call", names[i%len(names)], false, time.Millisecond)
 		i++
 	}); n != 0 {
 		t.Errorf("%v allocations a call", n)
@@ -446,7 +446,7 @@ func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			r.Record("ann@example.test", "weather", "tools/call", "weather_rain", false, time.Millisecond)
+			r.Record("ann@example.test", "", "weather", "tools/call", "weather_rain", false, time.Millisecond)
 		}
 	})
 }

@@ -214,7 +214,13 @@ func firstKey(t *testing.T, dir, process string) string {
 // makeKey makes an API key for a principal.
 func makeKey(t *testing.T, up *cluster.Node, admin, principal string) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+cluster.Address(up.Ports.API)+"/api/v1/keys", strings.NewReader(`{"principal":"`+principal+`"}`))
+	return makeKeyWith(t, up, admin, fmt.Sprintf(`{"principal":%q}`, principal))
+}
+
+// makeKeyWith makes a key of a CreateKeyRequest in JSON.
+func makeKeyWith(t *testing.T, up *cluster.Node, admin, request string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+cluster.Address(up.Ports.API)+"/api/v1/keys", strings.NewReader(request))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,7 @@ func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) 
 		batch.Rows[n] = store.Row{
 			Start:     u.GetMinute().AsTime().Truncate(time.Minute),
 			Principal: store.Text(u.GetPrincipal()),
+			Tenant:    store.Text(u.GetTenant()),
 			Server:    store.Text(u.GetServer()),
 			Method:    store.Text(u.GetMethod()),
 			Name:      store.Text(u.GetName()),

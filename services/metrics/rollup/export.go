@@ -29,7 +29,7 @@ func (r *Rollup) Export(ctx context.Context, req *metricsv1.QueryUsageRequest, f
 	contentType, write := "application/x-ndjson", jsonLine
 	if format == metricsv1.Format_FORMAT_CSV {
 		contentType, write = "text/csv; charset=utf-8", csvLine
-		out.WriteString("start,principal,server,method,name,calls,errors,micros,p50_micros,p90_micros,p99_micros\n")
+		out.WriteString("start,principal,server,method,name,calls,errors,micros,p50_micros,p90_micros,p99_micros,tenant\n")
 	}
 	flush := func() error {
 		defer out.Reset()
@@ -68,7 +68,7 @@ func csvLine(out *bytes.Buffer, u *metricsv1.Usage) error {
 	_ = w.Write([]string{ // a buffer takes everything
 		start, text(u.GetPrincipal()), text(u.GetServer()), text(u.GetMethod()), text(u.GetName()),
 		number(u.GetCalls()), number(u.GetErrors()), number(u.GetMicros()),
-		number(u.GetP50Micros()), number(u.GetP90Micros()), number(u.GetP99Micros()),
+		number(u.GetP50Micros()), number(u.GetP90Micros()), number(u.GetP99Micros()), text(u.GetTenant()),
 	})
 	w.Flush()
 	return w.Error()

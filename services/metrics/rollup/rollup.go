@@ -57,6 +57,7 @@ func message(q store.UsageQuery, row store.Row) *metricsv1.Usage {
 	}
 	u := &metricsv1.Usage{
 		Principal: row.Principal,
+		Tenant:    row.Tenant,
 		Server:    row.Server,
 		Method:    row.Method,
 		Name:      row.Name,
@@ -80,6 +81,7 @@ func (r *Rollup) query(req *metricsv1.QueryUsageRequest) (q store.UsageQuery, er
 		Principal: store.Text(req.GetPrincipal()),
 		Server:    store.Text(req.GetServer()),
 		Name:      store.Text(req.GetName()),
+		Tenant:    store.Text(req.GetTenant()),
 		Limit:     defaultLimit,
 	}
 	if t := req.GetUntil(); t != nil {
@@ -124,8 +126,10 @@ func (r *Rollup) query(req *metricsv1.QueryUsageRequest) (q store.UsageQuery, er
 			q.By.Method = true
 		case metricsv1.Dimension_DIMENSION_NAME:
 			q.By.Name = true
+		case metricsv1.Dimension_DIMENSION_TENANT:
+			q.By.Tenant = true
 		default:
-			return q, status.Errorf(codes.InvalidArgument, "usage cannot be summed by %v: use minute, principal, server, method or name", d)
+			return q, status.Errorf(codes.InvalidArgument, "usage cannot be summed by %v: use minute, tenant, principal, server, method or name", d)
 		}
 	}
 	return q, nil

@@ -9,6 +9,8 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -99,7 +101,10 @@ type Row struct {
 	// Start of the minute, hour or day.
 	Start                           time.Time
 	Principal, Server, Method, Name string
-	Calls, Errors                   int64
+	// Tenant is the principal's, where the row tells of one principal or tenant; empty for none. A principal has the
+	// last one that it was counted with, for all its calls.
+	Tenant        string
+	Calls, Errors int64
 	// Micros is the sum of durations in microseconds.
 	Micros int64
 	// Took counts calls by how long they took, each bucket of package latency once; calls whose duration is not known
@@ -138,6 +143,22 @@ func (r *Row) Steps(add func(step Step, start time.Time, bucket int16, calls, er
 	return nil
 }
 
+// Tenants are the tenants of a batch's principals that have one, sorted by principal. Of a principal with several, the
+// last counts.
+func (b *Batch) Tenants() (principals, tenants []string) {
+	of := map[string]string{}
+	for _, r := range b.Rows {
+		if r.Tenant != "" {
+			of[r.Principal] = r.Tenant
+		}
+	}
+	principals = slices.Sorted(maps.Keys(of))
+	for _, p := range principals {
+		tenants = append(tenants, of[p])
+	}
+	return principals, tenants
+}
+
 // Step is how long the time is that counts are summed over.
 type Step int
 
@@ -173,9 +194,9 @@ type UsageQuery struct {
 	Since, Until time.Time
 	// By says which fields are kept apart. The others come back empty.
 	By Dimensions
-	// Principal, Server and Name, when not empty, leave all others out.
-	Principal, Server, Name string
-	Order                   Order
+	// Principal, Server, Name and Tenant, when not empty, leave all others out.
+	Principal, Server, Name, Tenant string
+	Order                           Order
 	// Limit of rows; none when 0.
 	Limit int
 }
@@ -191,7 +212,7 @@ const (
 )
 
 // Dimensions by which usage is summed.
-type Dimensions struct{ Start, Principal, Server, Method, Name bool }
+type Dimensions struct{ Start, Principal, Server, Method, Name, Tenant bool }
 
 // Event is one administrative act, done or refused.
 type Event struct {

@@ -43,7 +43,7 @@ func (m meter) Request(r engine.Measured) {
 	if r.Server != "" {
 		m.metrics.Server(r.Server, r.Duration, r.Failed)
 	}
-	m.recorder.Record(r.Principal, r.Server, r.Method, r.Name, r.Failed, r.Duration)
+	m.recorder.Record(r.Principal, r.Tenant, r.Server, r.Method, r.Name, r.Failed, r.Duration)
 }
 
 func (p *process) wireGateway(context.Context) error {

@@ -159,7 +159,7 @@ func (p *process) authenticator() access.Authenticator {
 	chain := access.Chain{Keys: p.apiKeys}
 	if jwt := p.cfg.Auth.JWT; jwt.Enabled() {
 		chain.Tokens = access.NewJWT(access.JWTConfig{
-			Issuer: jwt.Issuer, Audience: jwt.Audience, JWKSURL: jwt.JWKSURL, Secret: []byte(string(jwt.Secret)),
+			Issuer: jwt.Issuer, Audience: jwt.Audience, JWKSURL: jwt.JWKSURL, Secret: []byte(string(jwt.Secret)), TenantClaim: jwt.TenantClaim,
 		})
 	}
 	if p.cfg.Auth.Anonymous {

@@ -79,8 +79,24 @@ func (c *cluster) CreateKey(ctx context.Context, req *registryv1.CreateKeyReques
 
 func (c *cluster) ListKeys(context.Context, *registryv1.ListKeysRequest) (*registryv1.ListKeysResponse, error) {
 	return &registryv1.ListKeysResponse{Keys: []*registryv1.Key{
-		{Id: "k1", Principal: "alice", Role: registryv1.Role_ROLE_ADMIN, CreatedAt: &timestamppb.Timestamp{Seconds: 1e9}},
+		{Id: "k1", Principal: "alice", Tenant: "acme", Role: registryv1.Role_ROLE_ADMIN, CreatedAt: &timestamppb.Timestamp{Seconds: 1e9}},
 	}}, nil
+}
+
+func (c *cluster) QueryUsage(_ context.Context, req *metricsv1.QueryUsageRequest) (*metricsv1.QueryUsageResponse, error) {
+	if fmt.Sprint(req.GetBy(), req.GetOrder(), req.GetStep()) != "[DIMENSION_TENANT DIMENSION_NAME] ORDER_ERRORS STEP_DAY" {
+		return nil, status.Errorf(codes.InvalidArgument, "asked for %v", req)
+	}
+	return &metricsv1.QueryUsageResponse{Usage: []*metricsv1.Usage{
+		{Tenant: req.GetTenant(), Name: "rain", Calls: 5, Errors: 2, P50Micros: 1250, P90Micros: 250_000},
+	}}, nil
+}
+
+func (c *cluster) ListSessionEvents(_ context.Context, req *metricsv1.ListSessionEventsRequest) (*metricsv1.ListSessionEventsResponse, error) {
+	return &metricsv1.ListSessionEventsResponse{Events: []*metricsv1.SessionEvent{{
+		At: &timestamppb.Timestamp{Seconds: 1e9}, Kind: metricsv1.SessionEvent_KIND_CLOSED, SessionId: req.GetSessionId(), Principal: req.GetPrincipal(),
+		Node: "n@h", Reason: "idle",
+	}}}, nil
 }
 
 func (c *cluster) RevokeKey(context.Context, *registryv1.RevokeKeyRequest) (*registryv1.RevokeKeyResponse, error) {
@@ -174,7 +190,9 @@ func TestAdminCommandsShowWhatTheClusterAnswers(t *testing.T) {
 			"files    stdio  ready        2      0        0          npx fs         -\n" +
 			"weather  http   unreachable  0      0        0          https://w/mcp  no answer [31m start it\n"},
 		{"servers remove files", "server files removed\n"},
-		{"keys list", "ID  PRINCIPAL  ROLE   CREATED               EXPIRES  DESCRIPTION\nk1  alice      admin  2001-09-09 01:46:40Z  -        -\n"},
+		{"keys list", "ID  PRINCIPAL  TENANT  ROLE   CREATED               EXPIRES  DESCRIPTION\nk1  alice      acme    admin  2001-09-09 01:46:40Z  -        -\n"},
+		{"usage --by tenant,name --tenant acme --order errors --step day", "START  TENANT  PRINCIPAL  SERVER  METHOD  NAME  CALLS  ERRORS  P50     P90    P99\n-      acme    -          -       -       rain  5      2       1.25ms  250ms  -\n"},
+		{"sessions history --principal alice --session s1", "AT                    WHAT    ID  PRINCIPAL  OWNER  WHY\n2001-09-09 01:46:40Z  closed  s1  alice      n@h    idle\n"},
 		{"tools list --view demo", "NAME       ARGUMENTS    DESCRIPTION\ndemo_echo  text [loud]  Says it again\n"},
 		{`tools call echo {"text":"hi"}`, "hi\n"},
 		{"tools call echo -", "from stdin\n"},

@@ -18,20 +18,21 @@ func keysCommand(s *System) *cobra.Command {
 }
 
 func keysCreateCommand(s *System) *cobra.Command {
-	var role, description string
+	var role, description, tenant string
 	var ttl time.Duration
 	c := &cobra.Command{
 		Use: "create PRINCIPAL", Short: "Create an API key; it is shown this once", Args: takes(1, 1, "a PRINCIPAL"),
 		Long: "Create an API key for a principal: whom its requests act for. The key is printed alone on standard output,\n" +
 			"and not shown again.",
-		Example: "  erlmcp keys create alice\n  erlmcp keys create ci --role viewer --ttl 720h --description 'nightly report'",
+		Example: "  erlmcp keys create alice\n  erlmcp keys create ci --role viewer --ttl 720h --description 'nightly report'\n  erlmcp keys create bob --tenant acme",
 	}
 	a := adminFlags(s, c)
 	c.Flags().StringVar(&role, "role", "user", "user (uses MCP), viewer (reads administrative state too) or admin (everything)")
 	c.Flags().StringVar(&description, "description", "", "told to those who list keys")
+	c.Flags().StringVar(&tenant, "tenant", "", "whom the principal belongs to, such as a team or customer; usage can be summed by it")
 	c.Flags().DurationVar(&ttl, "ttl", 0, "how long it is valid; for ever when left out")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		req := &registryv1.CreateKeyRequest{Principal: args[0], Description: description}
+		req := &registryv1.CreateKeyRequest{Principal: args[0], Description: description, Tenant: tenant}
 		switch role {
 		case "user":
 			req.Role = registryv1.Role_ROLE_USER
@@ -78,9 +79,9 @@ func keysListCommand(s *System) *cobra.Command {
 			}
 			var rows [][]string
 			for _, k := range resp.GetKeys() {
-				rows = append(rows, []string{k.GetId(), k.GetPrincipal(), word(k.GetRole().String(), "ROLE_"), at(k.GetCreatedAt()), at(k.GetExpiresAt()), k.GetDescription()})
+				rows = append(rows, []string{k.GetId(), k.GetPrincipal(), k.GetTenant(), word(k.GetRole().String(), "ROLE_"), at(k.GetCreatedAt()), at(k.GetExpiresAt()), k.GetDescription()})
 			}
-			return a.show(resp, []string{"ID", "PRINCIPAL", "ROLE", "CREATED", "EXPIRES", "DESCRIPTION"}, rows)
+			return a.show(resp, []string{"ID", "PRINCIPAL", "TENANT", "ROLE", "CREATED", "EXPIRES", "DESCRIPTION"}, rows)
 		})
 	}
 	return c

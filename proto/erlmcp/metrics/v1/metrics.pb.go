@@ -37,6 +37,7 @@ const (
 	Dimension_DIMENSION_SERVER    Dimension = 3
 	Dimension_DIMENSION_METHOD    Dimension = 4
 	Dimension_DIMENSION_NAME      Dimension = 5
+	Dimension_DIMENSION_TENANT    Dimension = 6
 )
 
 // Enum value maps for Dimension.
@@ -48,6 +49,7 @@ var (
 		3: "DIMENSION_SERVER",
 		4: "DIMENSION_METHOD",
 		5: "DIMENSION_NAME",
+		6: "DIMENSION_TENANT",
 	}
 	Dimension_value = map[string]int32{
 		"DIMENSION_UNSPECIFIED": 0,
@@ -56,6 +58,7 @@ var (
 		"DIMENSION_SERVER":      3,
 		"DIMENSION_METHOD":      4,
 		"DIMENSION_NAME":        5,
+		"DIMENSION_TENANT":      6,
 	}
 )
 
@@ -322,9 +325,11 @@ type Usage struct {
 	BucketCalls []uint64 `protobuf:"varint,10,rep,packed,name=bucket_calls,json=bucketCalls,proto3" json:"bucket_calls,omitempty"`
 	// In answers: durations in microseconds that half of the calls, 90 and 99 of 100 did not exceed, within 12.5 %.
 	// 0 where no call's duration is known.
-	P50Micros     uint64 `protobuf:"varint,11,opt,name=p50_micros,json=p50Micros,proto3" json:"p50_micros,omitempty"`
-	P90Micros     uint64 `protobuf:"varint,12,opt,name=p90_micros,json=p90Micros,proto3" json:"p90_micros,omitempty"`
-	P99Micros     uint64 `protobuf:"varint,13,opt,name=p99_micros,json=p99Micros,proto3" json:"p99_micros,omitempty"`
+	P50Micros uint64 `protobuf:"varint,11,opt,name=p50_micros,json=p50Micros,proto3" json:"p50_micros,omitempty"`
+	P90Micros uint64 `protobuf:"varint,12,opt,name=p90_micros,json=p90Micros,proto3" json:"p90_micros,omitempty"`
+	P99Micros uint64 `protobuf:"varint,13,opt,name=p99_micros,json=p99Micros,proto3" json:"p99_micros,omitempty"`
+	// Whom the principal belongs to. Past usage of a principal that was seen with another tenant later is that one's.
+	Tenant        string `protobuf:"bytes,14,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,6 +455,13 @@ func (x *Usage) GetP99Micros() uint64 {
 	return 0
 }
 
+func (x *Usage) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 type RecordUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reporting node and its run: unique to one life of the process.
@@ -566,7 +578,9 @@ type QueryUsageRequest struct {
 	// Most calls first when left out.
 	Order Order `protobuf:"varint,8,opt,name=order,proto3,enum=erlmcp.metrics.v1.Order" json:"order,omitempty"`
 	// Only this tool or prompt, when not empty.
-	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
+	// Only principals of this tenant, when not empty.
+	Tenant        string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +674,13 @@ func (x *QueryUsageRequest) GetOrder() Order {
 func (x *QueryUsageRequest) GetName() string {
 	if x != nil {
 		return x.Name
+	}
+	return ""
+}
+
+func (x *QueryUsageRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
 	}
 	return ""
 }
@@ -1608,7 +1629,7 @@ var File_erlmcp_metrics_v1_metrics_proto protoreflect.FileDescriptor
 
 const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\n" +
-	"\x1ferlmcp/metrics/v1/metrics.proto\x12\x11erlmcp.metrics.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ferlmcp/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x03\n" +
+	"\x1ferlmcp/metrics/v1/metrics.proto\x12\x11erlmcp.metrics.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ferlmcp/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x03\n" +
 	"\x05Usage\x12:\n" +
 	"\x06minute\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x06minute\x12&\n" +
 	"\tprincipal\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tprincipal\x12\x1f\n" +
@@ -1626,22 +1647,25 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\n" +
 	"p90_micros\x18\f \x01(\x04R\tp90Micros\x12\x1d\n" +
 	"\n" +
-	"p99_micros\x18\r \x01(\x04R\tp99Micros\"\x88\x01\n" +
+	"p99_micros\x18\r \x01(\x04R\tp99Micros\x12 \n" +
+	"\x06tenant\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06tenant\"\x88\x01\n" +
 	"\x12RecordUsageRequest\x12\x1b\n" +
 	"\x04node\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04node\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x129\n" +
 	"\x05usage\x18\x03 \x03(\v2\x18.erlmcp.metrics.v1.UsageB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x05usage\"\x15\n" +
-	"\x13RecordUsageResponse\"\x91\x03\n" +
+	"\x13RecordUsageResponse\"\xa9\x03\n" +
 	"\x11QueryUsageRequest\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12=\n" +
-	"\x02by\x18\x03 \x03(\x0e2\x1c.erlmcp.metrics.v1.DimensionB\x0f\xbaH\f\x92\x01\t\x10\x05\"\x05\x82\x01\x02\x10\x01R\x02by\x12\x1c\n" +
+	"\x02by\x18\x03 \x03(\x0e2\x1c.erlmcp.metrics.v1.DimensionB\x0f\xbaH\f\x92\x01\t\x10\x06\"\x05\x82\x01\x02\x10\x01R\x02by\x12\x1c\n" +
 	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x16\n" +
 	"\x06server\x18\x05 \x01(\tR\x06server\x12\x1e\n" +
 	"\x05limit\x18\x06 \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x05limit\x125\n" +
 	"\x04step\x18\a \x01(\x0e2\x17.erlmcp.metrics.v1.StepB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04step\x128\n" +
 	"\x05order\x18\b \x01(\x0e2\x18.erlmcp.metrics.v1.OrderB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05order\x12\x12\n" +
-	"\x04name\x18\t \x01(\tR\x04name\"\x8d\x01\n" +
+	"\x04name\x18\t \x01(\tR\x04name\x12\x16\n" +
+	"\x06tenant\x18\n" +
+	" \x01(\tR\x06tenant\"\x8d\x01\n" +
 	"\x12ExportUsageRequest\x12:\n" +
 	"\x05query\x18\x01 \x01(\v2$.erlmcp.metrics.v1.QueryUsageRequestR\x05query\x12;\n" +
 	"\x06format\x18\x02 \x01(\x0e2\x19.erlmcp.metrics.v1.FormatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06format\"D\n" +
@@ -1705,14 +1729,15 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\x05nodes\x18\x01 \x01(\rR\x05nodes\"\x12\n" +
 	"\x10ListNodesRequest\"B\n" +
 	"\x11ListNodesResponse\x12-\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x17.erlmcp.metrics.v1.NodeR\x05nodes*\x95\x01\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x17.erlmcp.metrics.v1.NodeR\x05nodes*\xab\x01\n" +
 	"\tDimension\x12\x19\n" +
 	"\x15DIMENSION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DIMENSION_MINUTE\x10\x01\x12\x17\n" +
 	"\x13DIMENSION_PRINCIPAL\x10\x02\x12\x14\n" +
 	"\x10DIMENSION_SERVER\x10\x03\x12\x14\n" +
 	"\x10DIMENSION_METHOD\x10\x04\x12\x12\n" +
-	"\x0eDIMENSION_NAME\x10\x05*J\n" +
+	"\x0eDIMENSION_NAME\x10\x05\x12\x14\n" +
+	"\x10DIMENSION_TENANT\x10\x06*J\n" +
 	"\x04Step\x12\x14\n" +
 	"\x10STEP_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSTEP_MINUTE\x10\x01\x12\r\n" +

@@ -94,7 +94,9 @@ type Key struct {
 	Description string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	CreatedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Absent: never.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Whom the principal belongs to, such as a team or customer; empty for none. Usage can be summed by it.
+	Tenant        string `protobuf:"bytes,7,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,6 +173,13 @@ func (x *Key) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Key) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 // KeyRecord is a key with what verifies it; it travels between services only.
 type KeyRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -232,7 +241,9 @@ type CreateKeyRequest struct {
 	Role        Role   `protobuf:"varint,2,opt,name=role,proto3,enum=erlmcp.registry.v1.Role" json:"role,omitempty"`
 	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
 	// Absent: the key does not expire.
-	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Whom the principal belongs to; empty for none.
+	Tenant        string `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +304,13 @@ func (x *CreateKeyRequest) GetTtl() *durationpb.Duration {
 		return x.Ttl
 	}
 	return nil
+}
+
+func (x *CreateKeyRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
 }
 
 type CreateKeyResponse struct {
@@ -512,7 +530,7 @@ var File_erlmcp_registry_v1_access_proto protoreflect.FileDescriptor
 
 const file_erlmcp_registry_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1ferlmcp/registry/v1/access.proto\x12\x12erlmcp.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ferlmcp/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x01\n" +
+	"\x1ferlmcp/registry/v1/access.proto\x12\x12erlmcp.registry.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ferlmcp/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x02\n" +
 	"\x03Key\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12,\n" +
@@ -521,15 +539,17 @@ const file_erlmcp_registry_v1_access_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"[\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x16\n" +
+	"\x06tenant\x18\a \x01(\tR\x06tenant\"[\n" +
 	"\tKeyRecord\x12)\n" +
 	"\x03key\x18\x01 \x01(\v2\x17.erlmcp.registry.v1.KeyR\x03key\x12#\n" +
-	"\rsecret_sha256\x18\x02 \x01(\fR\fsecretSha256\"\xe7\x01\n" +
+	"\rsecret_sha256\x18\x02 \x01(\fR\fsecretSha256\"\x99\x02\n" +
 	"\x10CreateKeyRequest\x128\n" +
 	"\tprincipal\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x022\x0e^[\\x21-\\x7e]+$R\tprincipal\x126\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x18.erlmcp.registry.v1.RoleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12*\n" +
 	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x125\n" +
-	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x03ttl\"V\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x03ttl\x120\n" +
+	"\x06tenant\x18\x05 \x01(\tB\x18\xbaH\x15r\x13\x18\x80\x012\x0e^[\\x21-\\x7e]*$R\x06tenant\"V\n" +
 	"\x11CreateKeyResponse\x12)\n" +
 	"\x03key\x18\x01 \x01(\v2\x17.erlmcp.registry.v1.KeyR\x03key\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\"+\n" +

@@ -95,6 +95,11 @@ func (s *Store) addUsage(ctx context.Context, b store.Batch, steps *[store.Steps
 			return err
 		}
 		added = true
+		if principals, tenants := b.Tenants(); len(principals) > 0 {
+			if _, err := tx.Exec(ctx, setTenants, principals, tenants); err != nil {
+				return err
+			}
+		}
 		for step := range store.Steps {
 			c := &steps[step]
 			if _, err := tx.Exec(ctx, table(addUsage, step),
@@ -114,7 +119,8 @@ func (s *Store) SumUsage(ctx context.Context, q store.UsageQuery, each func(stor
 		limit = &q.Limit
 	}
 	rows, err := s.pool.Query(ctx, table(sumUsage, q.Step), q.Since, q.Until,
-		q.By.Start, q.By.Principal, q.By.Server, q.By.Method, q.By.Name, q.Principal, q.Server, q.Name, int(q.Order), limit)
+		q.By.Start, q.By.Principal, q.By.Server, q.By.Method, q.By.Name, q.By.Tenant,
+		q.Principal, q.Server, q.Name, q.Tenant, int(q.Order), limit)
 	if err != nil {
 		return fmt.Errorf("sum usage: %w", err)
 	}
@@ -124,7 +130,7 @@ func (s *Store) SumUsage(ctx context.Context, q store.UsageQuery, each func(stor
 		var start *time.Time
 		var buckets []int16
 		var calls []int64
-		if err := rows.Scan(&start, &r.Principal, &r.Server, &r.Method, &r.Name, &r.Calls, &r.Errors, &r.Micros, &buckets, &calls); err != nil {
+		if err := rows.Scan(&start, &r.Principal, &r.Server, &r.Method, &r.Name, &r.Tenant, &r.Calls, &r.Errors, &r.Micros, &buckets, &calls); err != nil {
 			return fmt.Errorf("sum usage: %w", err)
 		}
 		if start != nil {

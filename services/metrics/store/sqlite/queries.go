@@ -8,6 +8,8 @@ var (
 	addBatch string
 	//go:embed queries/add_usage.sql
 	addUsage string
+	//go:embed queries/set_tenants.sql
+	setTenant string
 	//go:embed queries/sum_usage.sql
 	sumUsage string
 	//go:embed queries/add_events.sql

@@ -23,6 +23,12 @@ func (s *Store) AddUsage(ctx context.Context, b store.Batch) (added bool, err er
 			return err
 		}
 		added = true
+		principals, tenants := b.Tenants()
+		for i := range principals {
+			if _, err := tx.ExecContext(ctx, setTenant, principals[i], tenants[i]); err != nil {
+				return err
+			}
+		}
 		return upsert(ctx, tx, b.Rows)
 	})
 	if err != nil {
@@ -68,7 +74,8 @@ func (s *Store) SumUsage(ctx context.Context, q store.UsageQuery, each func(stor
 		limit = q.Limit
 	}
 	rows, err := s.db.QueryContext(ctx, table(sumUsage, q.Step), ceilSeconds(q.Since), ceilSeconds(q.Until),
-		q.By.Start, q.By.Principal, q.By.Server, q.By.Method, q.By.Name, q.Principal, q.Server, q.Name, int(q.Order), limit)
+		q.By.Start, q.By.Principal, q.By.Server, q.By.Method, q.By.Name, q.By.Tenant,
+		q.Principal, q.Server, q.Name, q.Tenant, int(q.Order), limit)
 	if err != nil {
 		return fmt.Errorf("sum usage: %w", err)
 	}
@@ -79,7 +86,7 @@ func (s *Store) SumUsage(ctx context.Context, q store.UsageQuery, each func(stor
 		var bucketsJSON, callsJSON []byte
 		var buckets []int16
 		var calls []int64
-		err := rows.Scan(&start, &r.Principal, &r.Server, &r.Method, &r.Name, &r.Calls, &r.Errors, &r.Micros, &bucketsJSON, &callsJSON)
+		err := rows.Scan(&start, &r.Principal, &r.Server, &r.Method, &r.Name, &r.Tenant, &r.Calls, &r.Errors, &r.Micros, &bucketsJSON, &callsJSON)
 		if err = errors.Join(err, json.Unmarshal(bucketsJSON, &buckets), json.Unmarshal(callsJSON, &calls)); err != nil {
 			return fmt.Errorf("sum usage: %w", err)
 		}

@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(testing.TB) store.Store) {
 		{"a batch may be large, or empty", batchSizes},
 		{"usage is summed by any dimensions", sums},
 		{"usage is filtered", filters},
+		{"usage is summed by the tenants that principals were last seen with", tenants},
 		{"a span holds its first minute and not its last", span},
 		{"the rows with the most calls come first, within the limit", limit},
 		{"text is data", textIsData},
@@ -225,6 +226,30 @@ func filters(t *testing.T, s store.Store) {
 	expect(t, s, q, store.Row{Principal: "ann", Calls: 120, Errors: 12, Micros: 120000})
 	q.Principal = "nobody"
 	expect(t, s, q)
+}
+
+func tenants(t *testing.T, s store.Store) {
+	fill(t, s)
+	of := func(r store.Row, tenant string) store.Row {
+		r.Tenant = tenant
+		return r
+	}
+	add(t, s, "a/1", 2, of(row(2, "ann", "weather", "tools/call", "rain", 10), "acme"), of(row(2, "cid", "files", "tools/call", "list", 30), "acme"))
+	add(t, s, "a/1", 3, row(3, "ann", "weather", "tools/call", "rain", 10)) // by a node that knows no tenants
+	by := all(store.Dimensions{Tenant: true})
+	expect(t, s, by,
+		store.Row{Calls: 4300, Errors: 430, Micros: 4300000},
+		store.Row{Tenant: "acme", Calls: 170, Errors: 17, Micros: 170000})
+	one := all(store.Dimensions{Principal: true})
+	one.Tenant = "acme"
+	expect(t, s, one,
+		store.Row{Principal: "ann", Tenant: "acme", Calls: 140, Errors: 14, Micros: 140000},
+		store.Row{Principal: "cid", Tenant: "acme", Calls: 30, Errors: 3, Micros: 30000})
+	add(t, s, "a/1", 4, of(row(4, "ann", "weather", "tools/call", "rain", 10), "umbrella"))
+	expect(t, s, by,
+		store.Row{Calls: 4300, Errors: 430, Micros: 4300000},
+		store.Row{Tenant: "umbrella", Calls: 150, Errors: 15, Micros: 150000},
+		store.Row{Tenant: "acme", Calls: 30, Errors: 3, Micros: 30000})
 }
 
 func span(t *testing.T, s store.Store) {
