@@ -150,7 +150,7 @@ spec:
       configMap: {name: load}
 YAML
 	k wait --for=condition=Ready pod/desk pod/load --timeout="${timeout}s"
-	k exec load -- timeout 10 wget -q -O /dev/null --header "Authorization: Bearer $key" --header 'Content-Type: application/json' \
+	k exec load -- timeout 10 wget -q -O - --header "Authorization: Bearer $key" --header 'Content-Type: application/json' \
 		--post-data '{"name":"desk","http":{"url":"http://desk:8081/mcp"}}' http://erlmcp:8080/api/v1/servers
 	local i
 	for i in $(seq 1 60); do

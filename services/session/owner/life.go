@@ -12,7 +12,7 @@ import (
 
 // Run keeps this process's lease and looks after its sessions until ctx ends; then it hands them over.
 func (o *Owner) Run(ctx context.Context) error {
-	lease, err := o.config.Store.Join(ctx, o.config.Node, o.config.Lease)
+	lease, err := o.join(ctx)
 	if err != nil {
 		return fmt.Errorf("joining the session owners: %w", err)
 	}
@@ -41,6 +41,28 @@ func (o *Owner) Run(ctx context.Context) error {
 			}
 			o.leave(lease)
 			return nil
+		}
+	}
+}
+
+// joinWait is how long a process that starts waits for its store, which may have been started with it.
+const joinWait = time.Minute
+
+// join takes the first lease.
+func (o *Owner) join(ctx context.Context) (store.Lease, error) {
+	giveUp := time.Now().Add(joinWait)
+	for told := false; ; told = true {
+		lease, err := o.config.Store.Join(ctx, o.config.Node, o.config.Lease)
+		if err == nil || ctx.Err() != nil || time.Now().After(giveUp) {
+			return lease, err
+		}
+		if !told {
+			o.log.Warn("the session store can't be reached; waiting for it", "at_most", joinWait, "error", err)
+		}
+		select {
+		case <-time.After(o.config.Lease / 10):
+		case <-ctx.Done():
+			return lease, err
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (p *process) wireMetrics(ctx context.Context) error {
 	var held metricsstore.Store
 	var err error
 	if p.cfg.DB.Set {
-		held, err = metricspostgres.Open(ctx, string(p.cfg.DB.URL))
+		held, err = await(ctx, p.log, "metrics", func() (metricsstore.Store, error) { return metricspostgres.Open(ctx, string(p.cfg.DB.URL)) })
 	} else {
 		held, err = metricssqlite.Open(ctx, p.embedded())
 	}
@@ -83,7 +83,9 @@ func (p *process) wireRegistry(ctx context.Context) error {
 	var held registrystore.Store
 	var err error
 	if p.cfg.DB.Set {
-		held, err = registrypostgres.Open(ctx, string(p.cfg.DB.URL), registrypostgres.Options{})
+		held, err = await(ctx, p.log, "registry", func() (registrystore.Store, error) {
+			return registrypostgres.Open(ctx, string(p.cfg.DB.URL), registrypostgres.Options{})
+		})
 	} else {
 		held, err = registrysqlite.Open(ctx, p.embedded(), registrysqlite.Options{})
 	}
