@@ -2,7 +2,9 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -15,8 +17,8 @@ import (
 )
 
 // Forwarding offers the other services' administrative methods at the gateway's own gRPC port, so that an
-// operator needs one address. A call is carried out on behalf of the caller. Streams are between services and
-// are not forwarded.
+// operator needs one address. A call is carried out on behalf of the caller. Streams that answer one request are
+// forwarded; others are between services.
 type Forwarding struct{ to []forwarded }
 
 type forwarded struct {
@@ -55,23 +57,77 @@ func (f *Forwarding) Register(to grpc.ServiceRegistrar) {
 			}
 			description.Methods = append(description.Methods, grpc.MethodDesc{MethodName: m.MethodName, Handler: handler})
 		}
+		for _, m := range s.description.Streams {
+			if m.ClientStreams {
+				continue
+			}
+			handler, err := forwardStream(s.conn, s.description.ServiceName, m.StreamName)
+			if err != nil {
+				panic("admin: " + err.Error()) // the generated code of this very binary
+			}
+			description.Streams = append(description.Streams, grpc.StreamDesc{StreamName: m.StreamName, ServerStreams: true, Handler: handler})
+		}
 		to.RegisterService(description, f)
 	}
 }
 
-func forward(conn grpc.ClientConnInterface, service, method string) (grpc.MethodHandler, error) {
+// messages are the types that a method takes and gives.
+func messages(service, method string) (in, out protoreflect.MessageType, err error) {
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))
 	if err != nil {
-		return nil, fmt.Errorf("%s.%s: %w", service, method, err)
+		return nil, nil, fmt.Errorf("%s.%s: %w", service, method, err)
 	}
 	described := d.(protoreflect.MethodDescriptor)
-	in, err := protoregistry.GlobalTypes.FindMessageByName(described.Input().FullName())
+	in, err = protoregistry.GlobalTypes.FindMessageByName(described.Input().FullName())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", described.Input().FullName(), err)
+		return nil, nil, fmt.Errorf("%s: %w", described.Input().FullName(), err)
 	}
-	out, err := protoregistry.GlobalTypes.FindMessageByName(described.Output().FullName())
+	out, err = protoregistry.GlobalTypes.FindMessageByName(described.Output().FullName())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", described.Output().FullName(), err)
+		return nil, nil, fmt.Errorf("%s: %w", described.Output().FullName(), err)
+	}
+	return in, out, nil
+}
+
+// forwardStream passes on what one request is answered with.
+func forwardStream(conn grpc.ClientConnInterface, service, method string) (grpc.StreamHandler, error) {
+	in, out, err := messages(service, method)
+	if err != nil {
+		return nil, err
+	}
+	full := "/" + service + "/" + method
+	return func(_ any, to grpc.ServerStream) error {
+		req := in.New().Interface()
+		if err := to.RecvMsg(req); err != nil {
+			return err
+		}
+		caller, _ := rpc.CallerFromContext(to.Context())
+		ctx, cancel := context.WithCancel(rpc.OnBehalf(to.Context(), caller))
+		defer cancel()
+		from, err := conn.NewStream(ctx, &grpc.StreamDesc{StreamName: method, ServerStreams: true}, full)
+		if err == nil {
+			err = from.SendMsg(req)
+		}
+		if err == nil {
+			err = from.CloseSend()
+		}
+		for err == nil {
+			response := out.New().Interface()
+			if err = from.RecvMsg(response); err == nil {
+				err = to.SendMsg(response)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}, nil
+}
+
+func forward(conn grpc.ClientConnInterface, service, method string) (grpc.MethodHandler, error) {
+	in, out, err := messages(service, method)
+	if err != nil {
+		return nil, err
 	}
 	full := "/" + service + "/" + method
 	call := func(ctx context.Context, req any) (any, error) {

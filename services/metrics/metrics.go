@@ -1,7 +1,7 @@
 // Package metrics is the metrics service: usage, the audit trail, the history of sessions and the list of living
 // nodes, over a store. It must
 // not know who calls it or what was called. Its parts are ingest (counts come in), rollup (counts are asked for, and
-// expire), audit, sessions and membership; this package joins them, answers gRPC and ages the store. Start at [New].
+// expire), audit, sessions, membership and live (what comes is passed on); this package joins them, answers gRPC and ages the store. Start at [New].
 package metrics
 
 import (
@@ -14,6 +14,7 @@ import (
 
 	"erlmcp.dev/services/metrics/audit"
 	"erlmcp.dev/services/metrics/ingest"
+	"erlmcp.dev/services/metrics/live"
 	"erlmcp.dev/services/metrics/membership"
 	"erlmcp.dev/services/metrics/rollup"
 	"erlmcp.dev/services/metrics/sessions"
@@ -72,6 +73,7 @@ type Service struct {
 	audit      *audit.Trail
 	sessions   *sessions.History
 	membership *membership.Members
+	live       *live.Hub
 }
 
 // New makes the service. It answers at once; Run ages what it keeps.
@@ -86,8 +88,10 @@ func New(c Config) *Service {
 	if c.KeepBatches <= 0 {
 		c.KeepBatches = 8 * 24 * time.Hour
 	}
+	wire, _ := c.Store.(live.Wire) // an embedded store is one replica's alone
 	return &Service{
 		store:  c.Store,
+		live:   live.New(wire, c.Log),
 		log:    c.Log,
 		ingest: &ingest.Ingest{Store: c.Store, Clock: c.Clock},
 		rollup: &rollup.Rollup{
@@ -109,8 +113,14 @@ const (
 	expiryTimeout  = 30 * time.Second
 )
 
-// Run drops what is too old, until ctx ends.
+// Run drops what is too old, and hears what other replicas take, until ctx ends; then it ends who watches.
 func (s *Service) Run(ctx context.Context) error {
+	hearing := make(chan struct{})
+	go func() {
+		defer close(hearing)
+		s.live.Run(ctx)
+	}()
+	defer func() { <-hearing }()
 	tick := time.NewTicker(expiryInterval)
 	defer tick.Stop()
 	for {

@@ -17,8 +17,12 @@ import (
 
 // RecordUsage implements MetricsServiceServer.
 func (s *Service) RecordUsage(ctx context.Context, req *metricsv1.RecordUsageRequest) (*metricsv1.RecordUsageResponse, error) {
-	if err := s.ingest.Record(ctx, req); err != nil {
+	added, err := s.ingest.Record(ctx, req)
+	if err != nil {
 		return nil, s.status(ctx, "record usage", err)
+	}
+	if added { // that it came again the sender need not know
+		s.publishUsage(req.GetUsage())
 	}
 	return &metricsv1.RecordUsageResponse{}, nil
 }
@@ -77,6 +81,7 @@ func (s *Service) RecordAudit(ctx context.Context, req *metricsv1.RecordAuditReq
 	if err := s.audit.Record(ctx, req.GetEvents()); err != nil {
 		return nil, s.status(ctx, "record audit events", err)
 	}
+	s.publishAudit(req.GetEvents())
 	return &metricsv1.RecordAuditResponse{}, nil
 }
 
@@ -94,6 +99,7 @@ func (s *Service) RecordSessionEvents(ctx context.Context, req *metricsv1.Record
 	if err := s.sessions.Record(ctx, req.GetEvents()); err != nil {
 		return nil, s.status(ctx, "record sessions' events", err)
 	}
+	s.publishSessions(req.GetEvents())
 	return &metricsv1.RecordSessionEventsResponse{}, nil
 }
 

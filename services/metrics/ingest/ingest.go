@@ -27,10 +27,11 @@ type Ingest struct {
 // years of calls within one minute.
 const maxCount = 1 << 48
 
-// Record adds a batch, once. It fails with INVALID_ARGUMENT where sending it again cannot help.
-func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) error {
+// Record adds a batch, once: added is false where it was there. It fails with INVALID_ARGUMENT where sending it again
+// cannot help.
+func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) (added bool, err error) {
 	if req.GetNode() == "" {
-		return status.Error(codes.InvalidArgument, "node is empty: a batch needs the name of the node and its run")
+		return false, status.Error(codes.InvalidArgument, "node is empty: a batch needs the name of the node and its run")
 	}
 	batch := store.Batch{
 		Node:     store.Text(req.GetNode()),
@@ -40,14 +41,14 @@ func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) 
 	}
 	for n, u := range req.GetUsage() {
 		if !u.GetMinute().IsValid() {
-			return status.Errorf(codes.InvalidArgument, "usage[%d].minute is missing or out of range", n)
+			return false, status.Errorf(codes.InvalidArgument, "usage[%d].minute is missing or out of range", n)
 		}
 		if max(u.GetCalls(), u.GetErrors(), u.GetMicros()) > maxCount {
-			return status.Errorf(codes.InvalidArgument, "usage[%d] counts more than %d", n, int64(maxCount))
+			return false, status.Errorf(codes.InvalidArgument, "usage[%d] counts more than %d", n, int64(maxCount))
 		}
 		took, err := took(u)
 		if err != nil {
-			return status.Errorf(codes.InvalidArgument, "usage[%d].%v", n, err)
+			return false, status.Errorf(codes.InvalidArgument, "usage[%d].%v", n, err)
 		}
 		batch.Rows[n] = store.Row{
 			Start:     u.GetMinute().AsTime().Truncate(time.Minute),
@@ -62,8 +63,7 @@ func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) 
 			Took:      took,
 		}
 	}
-	_, err := i.Store.AddUsage(ctx, batch) // added before or now: the sender need not know
-	return err
+	return i.Store.AddUsage(ctx, batch)
 }
 
 // took reads how long calls took.

@@ -93,8 +93,11 @@ func (a *admin) do(ctx context.Context, call func(context.Context, grpc.ClientCo
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing is lost with it
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
+	if a.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.timeout)
+		defer cancel()
+	}
 	if a.key != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+a.key)
 	}

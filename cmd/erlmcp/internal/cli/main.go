@@ -115,7 +115,7 @@ func newRoot(s *System) *cobra.Command {
 
 // adminCommands are those that talk gRPC: to any erlmcp that can be reached, not only the one on this host.
 func adminCommands(s *System) []*cobra.Command {
-	return []*cobra.Command{serversCommand(s), toolsCommand(s), sessionsCommand(s), keysCommand(s), nodesCommand(s), usageCommand(s)}
+	return []*cobra.Command{serversCommand(s), toolsCommand(s), sessionsCommand(s), keysCommand(s), nodesCommand(s), usageCommand(s), eventsCommand(s)}
 }
 
 // group is a command that only holds others.

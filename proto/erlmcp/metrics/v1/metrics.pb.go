@@ -248,6 +248,60 @@ func (Format) EnumDescriptor() ([]byte, []int) {
 	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{3}
 }
 
+// EventKind is a kind of what is kept.
+type EventKind int32
+
+const (
+	EventKind_EVENT_KIND_UNSPECIFIED EventKind = 0
+	EventKind_EVENT_KIND_USAGE       EventKind = 1
+	// For admins.
+	EventKind_EVENT_KIND_AUDIT   EventKind = 2
+	EventKind_EVENT_KIND_SESSION EventKind = 3
+)
+
+// Enum value maps for EventKind.
+var (
+	EventKind_name = map[int32]string{
+		0: "EVENT_KIND_UNSPECIFIED",
+		1: "EVENT_KIND_USAGE",
+		2: "EVENT_KIND_AUDIT",
+		3: "EVENT_KIND_SESSION",
+	}
+	EventKind_value = map[string]int32{
+		"EVENT_KIND_UNSPECIFIED": 0,
+		"EVENT_KIND_USAGE":       1,
+		"EVENT_KIND_AUDIT":       2,
+		"EVENT_KIND_SESSION":     3,
+	}
+)
+
+func (x EventKind) Enum() *EventKind {
+	p := new(EventKind)
+	*p = x
+	return p
+}
+
+func (x EventKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EventKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_erlmcp_metrics_v1_metrics_proto_enumTypes[4].Descriptor()
+}
+
+func (EventKind) Type() protoreflect.EnumType {
+	return &file_erlmcp_metrics_v1_metrics_proto_enumTypes[4]
+}
+
+func (x EventKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EventKind.Descriptor instead.
+func (EventKind) EnumDescriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{4}
+}
+
 // Kind is what became of it.
 type SessionEvent_Kind int32
 
@@ -286,11 +340,11 @@ func (x SessionEvent_Kind) String() string {
 }
 
 func (SessionEvent_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_erlmcp_metrics_v1_metrics_proto_enumTypes[4].Descriptor()
+	return file_erlmcp_metrics_v1_metrics_proto_enumTypes[5].Descriptor()
 }
 
 func (SessionEvent_Kind) Type() protoreflect.EnumType {
-	return &file_erlmcp_metrics_v1_metrics_proto_enumTypes[4]
+	return &file_erlmcp_metrics_v1_metrics_proto_enumTypes[5]
 }
 
 func (x SessionEvent_Kind) Number() protoreflect.EnumNumber {
@@ -1358,6 +1412,185 @@ func (x *ListSessionEventsResponse) GetEvents() []*SessionEvent {
 	return nil
 }
 
+type WatchEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only these; all that the caller may see when empty.
+	Kinds []EventKind `protobuf:"varint,1,rep,packed,name=kinds,proto3,enum=erlmcp.metrics.v1.EventKind" json:"kinds,omitempty"`
+	// Only of this principal, when not empty.
+	Principal string `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
+	// Only usage of this tenant's principals, and no other kind, when not empty.
+	Tenant        string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsRequest) Reset() {
+	*x = WatchEventsRequest{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsRequest) ProtoMessage() {}
+
+func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *WatchEventsRequest) GetKinds() []EventKind {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *WatchEventsRequest) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+type WatchEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*WatchEventsResponse_Usage
+	//	*WatchEventsResponse_Audit
+	//	*WatchEventsResponse_Session
+	//	*WatchEventsResponse_Missed
+	Event         isWatchEventsResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsResponse) Reset() {
+	*x = WatchEventsResponse{}
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsResponse) ProtoMessage() {}
+
+func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
+func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetUsage() *Usage {
+	if x != nil {
+		if x, ok := x.Event.(*WatchEventsResponse_Usage); ok {
+			return x.Usage
+		}
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetAudit() *AuditEvent {
+	if x != nil {
+		if x, ok := x.Event.(*WatchEventsResponse_Audit); ok {
+			return x.Audit
+		}
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetSession() *SessionEvent {
+	if x != nil {
+		if x, ok := x.Event.(*WatchEventsResponse_Session); ok {
+			return x.Session
+		}
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetMissed() uint64 {
+	if x != nil {
+		if x, ok := x.Event.(*WatchEventsResponse_Missed); ok {
+			return x.Missed
+		}
+	}
+	return 0
+}
+
+type isWatchEventsResponse_Event interface {
+	isWatchEventsResponse_Event()
+}
+
+type WatchEventsResponse_Usage struct {
+	// Counts of about 5 s, without latencies by bucket.
+	Usage *Usage `protobuf:"bytes,1,opt,name=usage,proto3,oneof"`
+}
+
+type WatchEventsResponse_Audit struct {
+	Audit *AuditEvent `protobuf:"bytes,2,opt,name=audit,proto3,oneof"`
+}
+
+type WatchEventsResponse_Session struct {
+	Session *SessionEvent `protobuf:"bytes,3,opt,name=session,proto3,oneof"`
+}
+
+type WatchEventsResponse_Missed struct {
+	// So many events, at least, were left out here.
+	Missed uint64 `protobuf:"varint,4,opt,name=missed,proto3,oneof"`
+}
+
+func (*WatchEventsResponse_Usage) isWatchEventsResponse_Event() {}
+
+func (*WatchEventsResponse_Audit) isWatchEventsResponse_Event() {}
+
+func (*WatchEventsResponse_Session) isWatchEventsResponse_Event() {}
+
+func (*WatchEventsResponse_Missed) isWatchEventsResponse_Event() {}
+
 // Node is one process of the cluster.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1377,7 +1610,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[16]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1622,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[16]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1635,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{16}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Node) GetName() string {
@@ -1458,7 +1691,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[17]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1703,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[17]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1716,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{17}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HeartbeatRequest) GetNode() *Node {
@@ -1510,7 +1743,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[18]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1755,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[18]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1768,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{18}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HeartbeatResponse) GetNodes() uint32 {
@@ -1553,7 +1786,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[19]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1798,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[19]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1811,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{19}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{21}
 }
 
 type ListNodesResponse struct {
@@ -1590,7 +1823,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[20]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1835,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[20]
+	mi := &file_erlmcp_metrics_v1_metrics_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1848,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{20}
+	return file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -1713,7 +1946,17 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"session_id\x18\x04 \x01(\tR\tsessionId\x12\x1e\n" +
 	"\x05limit\x18\x05 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x05limit\"T\n" +
 	"\x19ListSessionEventsResponse\x127\n" +
-	"\x06events\x18\x01 \x03(\v2\x1f.erlmcp.metrics.v1.SessionEventR\x06events\"\xff\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\x1f.erlmcp.metrics.v1.SessionEventR\x06events\"\x8f\x01\n" +
+	"\x12WatchEventsRequest\x12C\n" +
+	"\x05kinds\x18\x01 \x03(\x0e2\x1c.erlmcp.metrics.v1.EventKindB\x0f\xbaH\f\x92\x01\t\x10\b\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12\x1c\n" +
+	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\"\xde\x01\n" +
+	"\x13WatchEventsResponse\x120\n" +
+	"\x05usage\x18\x01 \x01(\v2\x18.erlmcp.metrics.v1.UsageH\x00R\x05usage\x125\n" +
+	"\x05audit\x18\x02 \x01(\v2\x1d.erlmcp.metrics.v1.AuditEventH\x00R\x05audit\x12;\n" +
+	"\asession\x18\x03 \x01(\v2\x1f.erlmcp.metrics.v1.SessionEventH\x00R\asession\x12\x18\n" +
+	"\x06missed\x18\x04 \x01(\x04H\x00R\x06missedB\a\n" +
+	"\x05event\"\xff\x01\n" +
 	"\x04Node\x12=\n" +
 	"\x04name\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9_.-]+@[A-Za-z0-9_.:-]+$R\x04name\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x18\n" +
@@ -1752,7 +1995,12 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"FORMAT_CSV\x10\x01\x12\x0f\n" +
-	"\vFORMAT_JSON\x10\x022\x95\b\n" +
+	"\vFORMAT_JSON\x10\x02*k\n" +
+	"\tEventKind\x12\x1a\n" +
+	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10EVENT_KIND_USAGE\x10\x01\x12\x14\n" +
+	"\x10EVENT_KIND_AUDIT\x10\x02\x12\x16\n" +
+	"\x12EVENT_KIND_SESSION\x10\x032\x91\t\n" +
 	"\x0eMetricsService\x12b\n" +
 	"\vRecordUsage\x12%.erlmcp.metrics.v1.RecordUsageRequest\x1a&.erlmcp.metrics.v1.RecordUsageResponse\"\x04\x88\xe7\x18\x01\x12t\n" +
 	"\n" +
@@ -1761,7 +2009,8 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\vRecordAudit\x12%.erlmcp.metrics.v1.RecordAuditRequest\x1a&.erlmcp.metrics.v1.RecordAuditResponse\"\x04\x88\xe7\x18\x01\x12q\n" +
 	"\tListAudit\x12#.erlmcp.metrics.v1.ListAuditRequest\x1a$.erlmcp.metrics.v1.ListAuditResponse\"\x19\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/audit\x12z\n" +
 	"\x13RecordSessionEvents\x12-.erlmcp.metrics.v1.RecordSessionEventsRequest\x1a..erlmcp.metrics.v1.RecordSessionEventsResponse\"\x04\x88\xe7\x18\x01\x12\x94\x01\n" +
-	"\x11ListSessionEvents\x12+.erlmcp.metrics.v1.ListSessionEventsRequest\x1a,.erlmcp.metrics.v1.ListSessionEventsResponse\"$\x88\xe7\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/sessions/history\x12\\\n" +
+	"\x11ListSessionEvents\x12+.erlmcp.metrics.v1.ListSessionEventsRequest\x1a,.erlmcp.metrics.v1.ListSessionEventsResponse\"$\x88\xe7\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/sessions/history\x12z\n" +
+	"\vWatchEvents\x12%.erlmcp.metrics.v1.WatchEventsRequest\x1a&.erlmcp.metrics.v1.WatchEventsResponse\"\x1a\x88\xe7\x18\x04\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/events0\x01\x12\\\n" +
 	"\tHeartbeat\x12#.erlmcp.metrics.v1.HeartbeatRequest\x1a$.erlmcp.metrics.v1.HeartbeatResponse\"\x04\x88\xe7\x18\x01\x12q\n" +
 	"\tListNodes\x12#.erlmcp.metrics.v1.ListNodesRequest\x1a$.erlmcp.metrics.v1.ListNodesResponse\"\x19\x88\xe7\x18\x03\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/nodesB.Z,erlmcp.dev/proto/erlmcp/metrics/v1;metricsv1b\x06proto3"
 
@@ -1777,85 +2026,94 @@ func file_erlmcp_metrics_v1_metrics_proto_rawDescGZIP() []byte {
 	return file_erlmcp_metrics_v1_metrics_proto_rawDescData
 }
 
-var file_erlmcp_metrics_v1_metrics_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_erlmcp_metrics_v1_metrics_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_erlmcp_metrics_v1_metrics_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_erlmcp_metrics_v1_metrics_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_erlmcp_metrics_v1_metrics_proto_goTypes = []any{
 	(Dimension)(0),                      // 0: erlmcp.metrics.v1.Dimension
 	(Step)(0),                           // 1: erlmcp.metrics.v1.Step
 	(Order)(0),                          // 2: erlmcp.metrics.v1.Order
 	(Format)(0),                         // 3: erlmcp.metrics.v1.Format
-	(SessionEvent_Kind)(0),              // 4: erlmcp.metrics.v1.SessionEvent.Kind
-	(*Usage)(nil),                       // 5: erlmcp.metrics.v1.Usage
-	(*RecordUsageRequest)(nil),          // 6: erlmcp.metrics.v1.RecordUsageRequest
-	(*RecordUsageResponse)(nil),         // 7: erlmcp.metrics.v1.RecordUsageResponse
-	(*QueryUsageRequest)(nil),           // 8: erlmcp.metrics.v1.QueryUsageRequest
-	(*ExportUsageRequest)(nil),          // 9: erlmcp.metrics.v1.ExportUsageRequest
-	(*QueryUsageResponse)(nil),          // 10: erlmcp.metrics.v1.QueryUsageResponse
-	(*AuditEvent)(nil),                  // 11: erlmcp.metrics.v1.AuditEvent
-	(*RecordAuditRequest)(nil),          // 12: erlmcp.metrics.v1.RecordAuditRequest
-	(*RecordAuditResponse)(nil),         // 13: erlmcp.metrics.v1.RecordAuditResponse
-	(*ListAuditRequest)(nil),            // 14: erlmcp.metrics.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),           // 15: erlmcp.metrics.v1.ListAuditResponse
-	(*SessionEvent)(nil),                // 16: erlmcp.metrics.v1.SessionEvent
-	(*RecordSessionEventsRequest)(nil),  // 17: erlmcp.metrics.v1.RecordSessionEventsRequest
-	(*RecordSessionEventsResponse)(nil), // 18: erlmcp.metrics.v1.RecordSessionEventsResponse
-	(*ListSessionEventsRequest)(nil),    // 19: erlmcp.metrics.v1.ListSessionEventsRequest
-	(*ListSessionEventsResponse)(nil),   // 20: erlmcp.metrics.v1.ListSessionEventsResponse
-	(*Node)(nil),                        // 21: erlmcp.metrics.v1.Node
-	(*HeartbeatRequest)(nil),            // 22: erlmcp.metrics.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),           // 23: erlmcp.metrics.v1.HeartbeatResponse
-	(*ListNodesRequest)(nil),            // 24: erlmcp.metrics.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),           // 25: erlmcp.metrics.v1.ListNodesResponse
-	(*timestamppb.Timestamp)(nil),       // 26: google.protobuf.Timestamp
-	(*httpbody.HttpBody)(nil),           // 27: google.api.HttpBody
+	(EventKind)(0),                      // 4: erlmcp.metrics.v1.EventKind
+	(SessionEvent_Kind)(0),              // 5: erlmcp.metrics.v1.SessionEvent.Kind
+	(*Usage)(nil),                       // 6: erlmcp.metrics.v1.Usage
+	(*RecordUsageRequest)(nil),          // 7: erlmcp.metrics.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),         // 8: erlmcp.metrics.v1.RecordUsageResponse
+	(*QueryUsageRequest)(nil),           // 9: erlmcp.metrics.v1.QueryUsageRequest
+	(*ExportUsageRequest)(nil),          // 10: erlmcp.metrics.v1.ExportUsageRequest
+	(*QueryUsageResponse)(nil),          // 11: erlmcp.metrics.v1.QueryUsageResponse
+	(*AuditEvent)(nil),                  // 12: erlmcp.metrics.v1.AuditEvent
+	(*RecordAuditRequest)(nil),          // 13: erlmcp.metrics.v1.RecordAuditRequest
+	(*RecordAuditResponse)(nil),         // 14: erlmcp.metrics.v1.RecordAuditResponse
+	(*ListAuditRequest)(nil),            // 15: erlmcp.metrics.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),           // 16: erlmcp.metrics.v1.ListAuditResponse
+	(*SessionEvent)(nil),                // 17: erlmcp.metrics.v1.SessionEvent
+	(*RecordSessionEventsRequest)(nil),  // 18: erlmcp.metrics.v1.RecordSessionEventsRequest
+	(*RecordSessionEventsResponse)(nil), // 19: erlmcp.metrics.v1.RecordSessionEventsResponse
+	(*ListSessionEventsRequest)(nil),    // 20: erlmcp.metrics.v1.ListSessionEventsRequest
+	(*ListSessionEventsResponse)(nil),   // 21: erlmcp.metrics.v1.ListSessionEventsResponse
+	(*WatchEventsRequest)(nil),          // 22: erlmcp.metrics.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 23: erlmcp.metrics.v1.WatchEventsResponse
+	(*Node)(nil),                        // 24: erlmcp.metrics.v1.Node
+	(*HeartbeatRequest)(nil),            // 25: erlmcp.metrics.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),           // 26: erlmcp.metrics.v1.HeartbeatResponse
+	(*ListNodesRequest)(nil),            // 27: erlmcp.metrics.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),           // 28: erlmcp.metrics.v1.ListNodesResponse
+	(*timestamppb.Timestamp)(nil),       // 29: google.protobuf.Timestamp
+	(*httpbody.HttpBody)(nil),           // 30: google.api.HttpBody
 }
 var file_erlmcp_metrics_v1_metrics_proto_depIdxs = []int32{
-	26, // 0: erlmcp.metrics.v1.Usage.minute:type_name -> google.protobuf.Timestamp
-	5,  // 1: erlmcp.metrics.v1.RecordUsageRequest.usage:type_name -> erlmcp.metrics.v1.Usage
-	26, // 2: erlmcp.metrics.v1.QueryUsageRequest.since:type_name -> google.protobuf.Timestamp
-	26, // 3: erlmcp.metrics.v1.QueryUsageRequest.until:type_name -> google.protobuf.Timestamp
+	29, // 0: erlmcp.metrics.v1.Usage.minute:type_name -> google.protobuf.Timestamp
+	6,  // 1: erlmcp.metrics.v1.RecordUsageRequest.usage:type_name -> erlmcp.metrics.v1.Usage
+	29, // 2: erlmcp.metrics.v1.QueryUsageRequest.since:type_name -> google.protobuf.Timestamp
+	29, // 3: erlmcp.metrics.v1.QueryUsageRequest.until:type_name -> google.protobuf.Timestamp
 	0,  // 4: erlmcp.metrics.v1.QueryUsageRequest.by:type_name -> erlmcp.metrics.v1.Dimension
 	1,  // 5: erlmcp.metrics.v1.QueryUsageRequest.step:type_name -> erlmcp.metrics.v1.Step
 	2,  // 6: erlmcp.metrics.v1.QueryUsageRequest.order:type_name -> erlmcp.metrics.v1.Order
-	8,  // 7: erlmcp.metrics.v1.ExportUsageRequest.query:type_name -> erlmcp.metrics.v1.QueryUsageRequest
+	9,  // 7: erlmcp.metrics.v1.ExportUsageRequest.query:type_name -> erlmcp.metrics.v1.QueryUsageRequest
 	3,  // 8: erlmcp.metrics.v1.ExportUsageRequest.format:type_name -> erlmcp.metrics.v1.Format
-	5,  // 9: erlmcp.metrics.v1.QueryUsageResponse.usage:type_name -> erlmcp.metrics.v1.Usage
-	26, // 10: erlmcp.metrics.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	11, // 11: erlmcp.metrics.v1.RecordAuditRequest.events:type_name -> erlmcp.metrics.v1.AuditEvent
-	11, // 12: erlmcp.metrics.v1.ListAuditResponse.events:type_name -> erlmcp.metrics.v1.AuditEvent
-	26, // 13: erlmcp.metrics.v1.SessionEvent.at:type_name -> google.protobuf.Timestamp
-	4,  // 14: erlmcp.metrics.v1.SessionEvent.kind:type_name -> erlmcp.metrics.v1.SessionEvent.Kind
-	16, // 15: erlmcp.metrics.v1.RecordSessionEventsRequest.events:type_name -> erlmcp.metrics.v1.SessionEvent
-	26, // 16: erlmcp.metrics.v1.ListSessionEventsRequest.since:type_name -> google.protobuf.Timestamp
-	26, // 17: erlmcp.metrics.v1.ListSessionEventsRequest.until:type_name -> google.protobuf.Timestamp
-	16, // 18: erlmcp.metrics.v1.ListSessionEventsResponse.events:type_name -> erlmcp.metrics.v1.SessionEvent
-	26, // 19: erlmcp.metrics.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	26, // 20: erlmcp.metrics.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
-	21, // 21: erlmcp.metrics.v1.HeartbeatRequest.node:type_name -> erlmcp.metrics.v1.Node
-	21, // 22: erlmcp.metrics.v1.ListNodesResponse.nodes:type_name -> erlmcp.metrics.v1.Node
-	6,  // 23: erlmcp.metrics.v1.MetricsService.RecordUsage:input_type -> erlmcp.metrics.v1.RecordUsageRequest
-	8,  // 24: erlmcp.metrics.v1.MetricsService.QueryUsage:input_type -> erlmcp.metrics.v1.QueryUsageRequest
-	9,  // 25: erlmcp.metrics.v1.MetricsService.ExportUsage:input_type -> erlmcp.metrics.v1.ExportUsageRequest
-	12, // 26: erlmcp.metrics.v1.MetricsService.RecordAudit:input_type -> erlmcp.metrics.v1.RecordAuditRequest
-	14, // 27: erlmcp.metrics.v1.MetricsService.ListAudit:input_type -> erlmcp.metrics.v1.ListAuditRequest
-	17, // 28: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:input_type -> erlmcp.metrics.v1.RecordSessionEventsRequest
-	19, // 29: erlmcp.metrics.v1.MetricsService.ListSessionEvents:input_type -> erlmcp.metrics.v1.ListSessionEventsRequest
-	22, // 30: erlmcp.metrics.v1.MetricsService.Heartbeat:input_type -> erlmcp.metrics.v1.HeartbeatRequest
-	24, // 31: erlmcp.metrics.v1.MetricsService.ListNodes:input_type -> erlmcp.metrics.v1.ListNodesRequest
-	7,  // 32: erlmcp.metrics.v1.MetricsService.RecordUsage:output_type -> erlmcp.metrics.v1.RecordUsageResponse
-	10, // 33: erlmcp.metrics.v1.MetricsService.QueryUsage:output_type -> erlmcp.metrics.v1.QueryUsageResponse
-	27, // 34: erlmcp.metrics.v1.MetricsService.ExportUsage:output_type -> google.api.HttpBody
-	13, // 35: erlmcp.metrics.v1.MetricsService.RecordAudit:output_type -> erlmcp.metrics.v1.RecordAuditResponse
-	15, // 36: erlmcp.metrics.v1.MetricsService.ListAudit:output_type -> erlmcp.metrics.v1.ListAuditResponse
-	18, // 37: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:output_type -> erlmcp.metrics.v1.RecordSessionEventsResponse
-	20, // 38: erlmcp.metrics.v1.MetricsService.ListSessionEvents:output_type -> erlmcp.metrics.v1.ListSessionEventsResponse
-	23, // 39: erlmcp.metrics.v1.MetricsService.Heartbeat:output_type -> erlmcp.metrics.v1.HeartbeatResponse
-	25, // 40: erlmcp.metrics.v1.MetricsService.ListNodes:output_type -> erlmcp.metrics.v1.ListNodesResponse
-	32, // [32:41] is the sub-list for method output_type
-	23, // [23:32] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	6,  // 9: erlmcp.metrics.v1.QueryUsageResponse.usage:type_name -> erlmcp.metrics.v1.Usage
+	29, // 10: erlmcp.metrics.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	12, // 11: erlmcp.metrics.v1.RecordAuditRequest.events:type_name -> erlmcp.metrics.v1.AuditEvent
+	12, // 12: erlmcp.metrics.v1.ListAuditResponse.events:type_name -> erlmcp.metrics.v1.AuditEvent
+	29, // 13: erlmcp.metrics.v1.SessionEvent.at:type_name -> google.protobuf.Timestamp
+	5,  // 14: erlmcp.metrics.v1.SessionEvent.kind:type_name -> erlmcp.metrics.v1.SessionEvent.Kind
+	17, // 15: erlmcp.metrics.v1.RecordSessionEventsRequest.events:type_name -> erlmcp.metrics.v1.SessionEvent
+	29, // 16: erlmcp.metrics.v1.ListSessionEventsRequest.since:type_name -> google.protobuf.Timestamp
+	29, // 17: erlmcp.metrics.v1.ListSessionEventsRequest.until:type_name -> google.protobuf.Timestamp
+	17, // 18: erlmcp.metrics.v1.ListSessionEventsResponse.events:type_name -> erlmcp.metrics.v1.SessionEvent
+	4,  // 19: erlmcp.metrics.v1.WatchEventsRequest.kinds:type_name -> erlmcp.metrics.v1.EventKind
+	6,  // 20: erlmcp.metrics.v1.WatchEventsResponse.usage:type_name -> erlmcp.metrics.v1.Usage
+	12, // 21: erlmcp.metrics.v1.WatchEventsResponse.audit:type_name -> erlmcp.metrics.v1.AuditEvent
+	17, // 22: erlmcp.metrics.v1.WatchEventsResponse.session:type_name -> erlmcp.metrics.v1.SessionEvent
+	29, // 23: erlmcp.metrics.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	29, // 24: erlmcp.metrics.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
+	24, // 25: erlmcp.metrics.v1.HeartbeatRequest.node:type_name -> erlmcp.metrics.v1.Node
+	24, // 26: erlmcp.metrics.v1.ListNodesResponse.nodes:type_name -> erlmcp.metrics.v1.Node
+	7,  // 27: erlmcp.metrics.v1.MetricsService.RecordUsage:input_type -> erlmcp.metrics.v1.RecordUsageRequest
+	9,  // 28: erlmcp.metrics.v1.MetricsService.QueryUsage:input_type -> erlmcp.metrics.v1.QueryUsageRequest
+	10, // 29: erlmcp.metrics.v1.MetricsService.ExportUsage:input_type -> erlmcp.metrics.v1.ExportUsageRequest
+	13, // 30: erlmcp.metrics.v1.MetricsService.RecordAudit:input_type -> erlmcp.metrics.v1.RecordAuditRequest
+	15, // 31: erlmcp.metrics.v1.MetricsService.ListAudit:input_type -> erlmcp.metrics.v1.ListAuditRequest
+	18, // 32: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:input_type -> erlmcp.metrics.v1.RecordSessionEventsRequest
+	20, // 33: erlmcp.metrics.v1.MetricsService.ListSessionEvents:input_type -> erlmcp.metrics.v1.ListSessionEventsRequest
+	22, // 34: erlmcp.metrics.v1.MetricsService.WatchEvents:input_type -> erlmcp.metrics.v1.WatchEventsRequest
+	25, // 35: erlmcp.metrics.v1.MetricsService.Heartbeat:input_type -> erlmcp.metrics.v1.HeartbeatRequest
+	27, // 36: erlmcp.metrics.v1.MetricsService.ListNodes:input_type -> erlmcp.metrics.v1.ListNodesRequest
+	8,  // 37: erlmcp.metrics.v1.MetricsService.RecordUsage:output_type -> erlmcp.metrics.v1.RecordUsageResponse
+	11, // 38: erlmcp.metrics.v1.MetricsService.QueryUsage:output_type -> erlmcp.metrics.v1.QueryUsageResponse
+	30, // 39: erlmcp.metrics.v1.MetricsService.ExportUsage:output_type -> google.api.HttpBody
+	14, // 40: erlmcp.metrics.v1.MetricsService.RecordAudit:output_type -> erlmcp.metrics.v1.RecordAuditResponse
+	16, // 41: erlmcp.metrics.v1.MetricsService.ListAudit:output_type -> erlmcp.metrics.v1.ListAuditResponse
+	19, // 42: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:output_type -> erlmcp.metrics.v1.RecordSessionEventsResponse
+	21, // 43: erlmcp.metrics.v1.MetricsService.ListSessionEvents:output_type -> erlmcp.metrics.v1.ListSessionEventsResponse
+	23, // 44: erlmcp.metrics.v1.MetricsService.WatchEvents:output_type -> erlmcp.metrics.v1.WatchEventsResponse
+	26, // 45: erlmcp.metrics.v1.MetricsService.Heartbeat:output_type -> erlmcp.metrics.v1.HeartbeatResponse
+	28, // 46: erlmcp.metrics.v1.MetricsService.ListNodes:output_type -> erlmcp.metrics.v1.ListNodesResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_metrics_v1_metrics_proto_init() }
@@ -1863,13 +2121,19 @@ func file_erlmcp_metrics_v1_metrics_proto_init() {
 	if File_erlmcp_metrics_v1_metrics_proto != nil {
 		return
 	}
+	file_erlmcp_metrics_v1_metrics_proto_msgTypes[17].OneofWrappers = []any{
+		(*WatchEventsResponse_Usage)(nil),
+		(*WatchEventsResponse_Audit)(nil),
+		(*WatchEventsResponse_Session)(nil),
+		(*WatchEventsResponse_Missed)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_metrics_v1_metrics_proto_rawDesc), len(file_erlmcp_metrics_v1_metrics_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   21,
+			NumEnums:      6,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	MetricsService_ListAudit_FullMethodName           = "/erlmcp.metrics.v1.MetricsService/ListAudit"
 	MetricsService_RecordSessionEvents_FullMethodName = "/erlmcp.metrics.v1.MetricsService/RecordSessionEvents"
 	MetricsService_ListSessionEvents_FullMethodName   = "/erlmcp.metrics.v1.MetricsService/ListSessionEvents"
+	MetricsService_WatchEvents_FullMethodName         = "/erlmcp.metrics.v1.MetricsService/WatchEvents"
 	MetricsService_Heartbeat_FullMethodName           = "/erlmcp.metrics.v1.MetricsService/Heartbeat"
 	MetricsService_ListNodes_FullMethodName           = "/erlmcp.metrics.v1.MetricsService/ListNodes"
 )
@@ -53,6 +54,11 @@ type MetricsServiceClient interface {
 	RecordSessionEvents(ctx context.Context, in *RecordSessionEventsRequest, opts ...grpc.CallOption) (*RecordSessionEventsResponse, error)
 	// What became of sessions, newest first. Principals with no role see their own.
 	ListSessionEvents(ctx context.Context, in *ListSessionEventsRequest, opts ...grpc.CallOption) (*ListSessionEventsResponse, error)
+	// What is counted and kept from now on, as it comes, at whichever replica. Principals with no role see their own; the
+	// audit trail is for admins. Nothing is promised: events are missed by a watcher that is too slow, which it is told,
+	// and while this replica does not hear the others; what was kept can be asked for. A message without an event says,
+	// at the beginning and every 15 s, that the stream stands.
+	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 	// Says that a node lives. Nodes beat every 2 s and count as gone after 10 s of silence.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
 	// Nodes that live, by name.
@@ -146,6 +152,25 @@ func (c *metricsServiceClient) ListSessionEvents(ctx context.Context, in *ListSe
 	return out, nil
 }
 
+func (c *metricsServiceClient) WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MetricsService_ServiceDesc.Streams[1], MetricsService_WatchEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchEventsRequest, WatchEventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MetricsService_WatchEventsClient = grpc.ServerStreamingClient[WatchEventsResponse]
+
 func (c *metricsServiceClient) Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HeartbeatResponse)
@@ -188,6 +213,11 @@ type MetricsServiceServer interface {
 	RecordSessionEvents(context.Context, *RecordSessionEventsRequest) (*RecordSessionEventsResponse, error)
 	// What became of sessions, newest first. Principals with no role see their own.
 	ListSessionEvents(context.Context, *ListSessionEventsRequest) (*ListSessionEventsResponse, error)
+	// What is counted and kept from now on, as it comes, at whichever replica. Principals with no role see their own; the
+	// audit trail is for admins. Nothing is promised: events are missed by a watcher that is too slow, which it is told,
+	// and while this replica does not hear the others; what was kept can be asked for. A message without an event says,
+	// at the beginning and every 15 s, that the stream stands.
+	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	// Says that a node lives. Nodes beat every 2 s and count as gone after 10 s of silence.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
 	// Nodes that live, by name.
@@ -222,6 +252,9 @@ func (UnimplementedMetricsServiceServer) RecordSessionEvents(context.Context, *R
 }
 func (UnimplementedMetricsServiceServer) ListSessionEvents(context.Context, *ListSessionEventsRequest) (*ListSessionEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSessionEvents not implemented")
+}
+func (UnimplementedMetricsServiceServer) WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchEvents not implemented")
 }
 func (UnimplementedMetricsServiceServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
@@ -369,6 +402,17 @@ func _MetricsService_ListSessionEvents_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MetricsService_WatchEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MetricsServiceServer).WatchEvents(m, &grpc.GenericServerStream[WatchEventsRequest, WatchEventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MetricsService_WatchEventsServer = grpc.ServerStreamingServer[WatchEventsResponse]
+
 func _MetricsService_Heartbeat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HeartbeatRequest)
 	if err := dec(in); err != nil {
@@ -449,6 +493,11 @@ var MetricsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ExportUsage",
 			Handler:       _MetricsService_ExportUsage_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchEvents",
+			Handler:       _MetricsService_WatchEvents_Handler,
 			ServerStreams: true,
 		},
 	},
