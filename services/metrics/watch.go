@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -30,7 +31,7 @@ func (s *Service) WatchEvents(req *metricsv1.WatchEventsRequest, stream grpc.Ser
 		}
 	}
 	err := s.live.Watch(ctx, func(e *live.Event) bool { return wanted(req, e) }, stream.Send)
-	if err == live.ErrClosed { //nolint:errorlint // as it is made
+	if errors.Is(err, live.ErrClosed) {
 		return status.Error(codes.Unavailable, err.Error())
 	}
 	return err

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -60,5 +62,73 @@ func TestUsageIsSummedByTenant(t *testing.T) {
 			}
 			return nil
 		}, 30*time.Second)
+	}
+}
+
+// What is counted is seen as it comes by REST and by the command, at any time after the watching began.
+func TestCallsAreWatchedByRESTAndCommand(t *testing.T) {
+	dir := t.TempDir()
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir, Env: []string{"ERLMCP_ENV=production", "ERLMCP_DEMO=true"}})
+	admin := firstKey(t, dir, "up")
+	alice := makeKeyWith(t, up, admin, `{"principal":"alice","tenant":"acme"}`)
+
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+cluster.Address(up.Ports.API)+"/api/v1/events?kinds=EVENT_KIND_USAGE&tenant=acme", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+admin)
+	rest, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rest.Body.Close()
+	if rest.StatusCode != http.StatusOK {
+		t.Fatal(rest.Status)
+	}
+	command := exec.CommandContext(t.Context(), erlmcp, "events", "--kind", "usage", "--principal", "alice", "--output", "json", "--addr", cluster.Address(up.Ports.GRPC))
+	command.Env = append(os.Environ(), "ERLMCP_API_KEY="+admin)
+	command.Stderr = os.Stderr
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	type event struct{ Usage struct{ Principal, Tenant, Method string } }
+	seen := make(chan string, 2)
+	go func() {
+		var line struct{ Result event }
+		for d := json.NewDecoder(rest.Body); d.Decode(&line) == nil; {
+			if u := line.Result.Usage; u.Method == "tools/list" {
+				seen <- "rest " + u.Principal + " " + u.Tenant
+				return
+			}
+		}
+	}()
+	go func() {
+		var line event
+		for d := json.NewDecoder(out); d.Decode(&line) == nil; {
+			if u := line.Usage; u.Method == "tools/list" {
+				seen <- "command " + u.Principal + " " + u.Tenant
+				return
+			}
+		}
+	}()
+	got := map[string]bool{}
+	testkit.Eventually(t, func() bool { // the command may not watch yet, and the key may not be known yet
+		listTools(t, up.URL(""), alice)
+		select {
+		case who := <-seen:
+			got[who] = true
+		case <-time.After(200 * time.Millisecond):
+		}
+		return got["rest alice acme"] && got["command alice acme"]
+	}, 60*time.Second)
+	if err := command.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Wait(); err != nil {
+		t.Errorf("interrupted: %v", err)
 	}
 }
