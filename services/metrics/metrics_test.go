@@ -174,6 +174,26 @@ func TestUsageIsCountedOnceAndSummedAsAsked(t *testing.T) {
 	})
 }
 
+// What a node counts whose clock is far ahead counts for now, so that it is found, and expires.
+func TestAClockThatIsAheadCountsForNow(t *testing.T) {
+	each(t, func(t *testing.T, s store.Store) {
+		c := client(t, metrics.Config{Store: s, Clock: (&clock{now: noon}).Now})
+		const year = 365 * 24 * time.Hour
+		for i, minute := range []time.Duration{-time.Minute, 59 * time.Minute, 61 * time.Minute, 100 * year} {
+			must(c.RecordUsage(t.Context(), &metricsv1.RecordUsageRequest{
+				Node: "a", Sequence: uint64(i), Usage: []*metricsv1.Usage{{Minute: at(minute), Calls: 1 << i}},
+			}))(t)
+		}
+		got := must(c.QueryUsage(t.Context(), &metricsv1.QueryUsageRequest{
+			Since: at(-time.Hour), Until: at(200 * year), By: []metricsv1.Dimension{metricsv1.Dimension_DIMENSION_MINUTE},
+		}))(t).GetUsage()
+		want := []*metricsv1.Usage{{Minute: at(0), Calls: 4 + 8}, {Minute: at(59 * time.Minute), Calls: 2}, {Minute: at(-time.Minute), Calls: 1}}
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestWhatCannotBeKeptIsRefused(t *testing.T) {
 	each(t, func(t *testing.T, s store.Store) {
 		c := client(t, metrics.Config{Store: s})

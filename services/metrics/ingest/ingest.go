@@ -27,16 +27,20 @@ type Ingest struct {
 // years of calls within one minute.
 const maxCount = 1 << 48
 
+// maxAhead is how far a node's clock may be ahead. What it counts beyond counts for now: nothing would ever expire it.
+const maxAhead = time.Hour
+
 // Record adds a batch, once: added is false where it was there. It fails with INVALID_ARGUMENT where sending it again
 // cannot help.
 func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) (added bool, err error) {
 	if req.GetNode() == "" {
 		return false, status.Error(codes.InvalidArgument, "node is empty: a batch needs the name of the node and its run")
 	}
+	now := i.Clock()
 	batch := store.Batch{
 		Node:     store.Text(req.GetNode()),
 		Sequence: req.GetSequence(),
-		At:       i.Clock(),
+		At:       now,
 		Rows:     make([]store.Row, len(req.GetUsage())),
 	}
 	for n, u := range req.GetUsage() {
@@ -50,8 +54,12 @@ func (i *Ingest) Record(ctx context.Context, req *metricsv1.RecordUsageRequest) 
 		if err != nil {
 			return false, status.Errorf(codes.InvalidArgument, "usage[%d].%v", n, err)
 		}
+		minute := u.GetMinute().AsTime()
+		if minute.After(now.Add(maxAhead)) {
+			minute = now
+		}
 		batch.Rows[n] = store.Row{
-			Start:     u.GetMinute().AsTime().Truncate(time.Minute),
+			Start:     minute.Truncate(time.Minute),
 			Principal: store.Text(u.GetPrincipal()),
 			Tenant:    store.Text(u.GetTenant()),
 			Server:    store.Text(u.GetServer()),
