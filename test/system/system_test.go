@@ -28,6 +28,13 @@ import (
 var erlmcp, fixtures, orderdesk string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(tracedProgram) != "" {
+		if err := runTracedProgram(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "erlmcp-system-")
 	if err == nil {
 		err = build(dir)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,10 @@ import (
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/testkit"
@@ -119,24 +124,72 @@ func (p *parents) served(t *testing.T, stateless bool) string {
 	return s.URL
 }
 
-// A trace that a client begins goes on through gateway and owner to the server, in either era, and can be seen whole at
-// the collector; one that is malformed is not taken for one.
+// service is a gRPC service, of health, that notes the trace of each call.
+func (p *parents) service(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.heard = append(p.heard, strings.Join(metadata.ValueFromIncomingContext(ctx, "traceparent"), " "))
+		return handle(ctx, req)
+	}))
+	healthv1.RegisterHealthServer(server, health.NewServer())
+	reflection.Register(server)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// tracedProgram is set for the process of this test that is a server over stdio, which answers with the trace it heard.
+const tracedProgram = "ERLMCP_TEST_TRACED_PROGRAM"
+
+func runTracedProgram() error {
+	server := sdk.NewServer(&sdk.Implementation{Name: "traced", Version: "1"}, nil)
+	server.AddTool(&sdk.Tool{Name: "work", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, r *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: fmt.Sprint("heard ", r.Params.Meta["traceparent"], ".")}}}, nil
+	})
+	return server.Run(context.Background(), &sdk.StdioTransport{})
+}
+
+// A trace that a client begins goes on through gateway and owner to the server, of either era, a program's or gRPC's, and
+// can be seen whole at the collector; one that is malformed is not taken for one.
 func TestATraceIsWhole(t *testing.T) {
 	c, p := newCollector(t), &parents{}
 	many := cluster.RunCluster(t, cluster.Erlmcp{
 		Binary: erlmcp, Env: []string{"OTEL_ENABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT=" + c.url, "OTEL_BSP_SCHEDULE_DELAY=100"},
-		Config: fmt.Sprintf("servers:\n  - {name: modern, url: %q}\n  - {name: legacy, url: %q}\n", p.served(t, true), p.served(t, false)),
+		Config: fmt.Sprintf(`servers:
+  - {name: modern, url: %q}
+  - {name: legacy, url: %q}
+  - {name: program, command: [%q], env: {%s: "1"}}
+  - {name: service, grpc: %q, services: [grpc.health.v1.Health]}
+`, p.served(t, true), p.served(t, false), os.Args[0], tracedProgram, p.service(t)),
 	}, cluster.Layout{})
+	for _, g := range many.Gateways {
+		awaitServers(t, place{rest: cluster.Address(g.Ports.API)}, 4)
+	}
 	const span = "00f067aa0ba902b7"
-	call := func(view, meta string, header map[string]string) {
+	call := func(view, meta string, header map[string]string) (answer string) {
 		t.Helper()
-		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"work","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}` + meta + `}}}`
+		tool := "work"
+		if view == "service" {
+			tool = "Check"
+		}
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}` + meta + `}}}`
 		testkit.Eventually(t, func() error {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, many.URL(view), strings.NewReader(body))
 			if err != nil {
 				return err
 			}
-			for k, v := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "work"} {
+			for k, v := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool} {
 				req.Header.Set(k, v)
 			}
 			for k, v := range header {
@@ -148,11 +201,12 @@ func TestATraceIsWhole(t *testing.T) {
 			}
 			defer response.Body.Close()
 			text, err := io.ReadAll(response.Body)
-			if err != nil || !strings.Contains(string(text), "done") {
-				return fmt.Errorf("%d %s, %w", response.StatusCode, text, err)
+			if answer = string(text); err != nil || !strings.Contains(answer, `"complete"`) {
+				return fmt.Errorf("%s: %d %s, %v", view, response.StatusCode, text, err)
 			}
 			return nil
 		}, 20*time.Second)
+		return answer
 	}
 	for i, x := range []struct {
 		view  string
@@ -163,6 +217,10 @@ func TestATraceIsWhole(t *testing.T) {
 		{"modern", true, []string{"tools/call", "tools/call modern"}},
 		{"legacy", false, []string{"tools/call", "/erlmcp.session.v1.UpstreamService/Call", "tools/call legacy"}},
 		{"legacy", true, []string{"tools/call", "/erlmcp.session.v1.UpstreamService/Call", "tools/call legacy"}},
+		{"program", false, []string{"tools/call", "/erlmcp.session.v1.UpstreamService/Call", "tools/call program"}},
+		{"program", true, []string{"tools/call", "/erlmcp.session.v1.UpstreamService/Call", "tools/call program"}},
+		{"service", false, []string{"tools/call", "tools/call service"}},
+		{"service", true, []string{"tools/call", "tools/call service"}},
 	} {
 		id := fmt.Sprintf("4bf92f3577b34da6a3ce929d0e0e47%02x", i)
 		parent := "00-" + id + "-" + span + "-01"
@@ -170,7 +228,7 @@ func TestATraceIsWhole(t *testing.T) {
 		if x.meta { // which counts for more
 			meta, header = `,"traceparent":"`+parent+`"`, map[string]string{"traceparent": "00-11111111111111111111111111111111-2222222222222222-01"}
 		}
-		call(x.view, meta, header)
+		answer := call(x.view, meta, header)
 		testkit.Eventually(t, func() error { // spans come in batches
 			spans := c.trace(id)
 			var names []string
@@ -191,8 +249,16 @@ func TestATraceIsWhole(t *testing.T) {
 			if !slices.Equal(names, x.steps) {
 				return fmt.Errorf("%s: the trace has the steps %q, want %q", x.view, names, x.steps)
 			}
-			if want := "00-" + id + "-" + last + "-01"; p.last() != want+" "+want {
-				return fmt.Errorf("%s: the server heard %q, want %q twice", x.view, p.last(), want)
+			want, heard := "00-"+id+"-"+last+"-01", p.last()
+			switch x.view {
+			case "modern", "legacy": // header and _meta
+				want += " " + want
+			case "program":
+				_, heard, _ = strings.Cut(answer, "heard ")
+				heard, _, _ = strings.Cut(heard, ".")
+			}
+			if heard != want {
+				return fmt.Errorf("%s: the server heard %q, want %q", x.view, heard, want)
 			}
 			return nil
 		}, 20*time.Second)
