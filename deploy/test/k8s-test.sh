@@ -13,7 +13,7 @@ Images must be loaded in the cluster, or be there to pull: erlmcp:3.0.0, redis:7
   ERLMCP_TEST_IMAGE   erlmcp's image (erlmcp:3.0.0)
   ERLMCP_NEXT_TAG     tag of a newer one to upgrade to; without it pods are replaced by a change of configuration
   REDIS_IMAGE, POSTGRES_IMAGE
-  HELM, KUBECTL       programs (helm, kubectl)
+  HELM, KUBECTL       programs (helm, or the one in .build/bin; kubectl)
   K8S_TEST_TIMEOUT    longest time of one step in seconds (420)
 
 Ends with 0 when everything passed, 1 when something failed, 3 when there is no cluster to test on.
@@ -32,7 +32,8 @@ while [ $# -gt 0 ]; do
 done
 
 root=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
-helm=${HELM:-helm} kubectl=${KUBECTL:-kubectl}
+kubectl=${KUBECTL:-kubectl}
+helm=${HELM:-$(command -v helm || echo "$root/.build/bin/helm")}
 image=${ERLMCP_TEST_IMAGE:-erlmcp:3.0.0}
 next=${ERLMCP_NEXT_TAG:-}
 redis=${REDIS_IMAGE:-redis:7-alpine} postgres=${POSTGRES_IMAGE:-postgres:16-alpine}

@@ -134,6 +134,9 @@ func (a *Auditor) lost(entry []byte) {
 // Dropped is how many events were dropped.
 func (a *Auditor) Dropped() uint64 { return a.dropped.Load() }
 
+// Waiting is how many entries are on disk.
+func (a *Auditor) Waiting() int { return a.spool.Waiting() }
+
 // Run delivers until ctx ends, and then for a moment what is left.
 func (a *Auditor) Run(ctx context.Context) error {
 	a.sender.run(ctx)

@@ -93,6 +93,9 @@ func (h *Historian) Record(e *metricsv1.SessionEvent) {
 // Dropped is how many events were dropped.
 func (h *Historian) Dropped() uint64 { return h.dropped.Load() }
 
+// Waiting is how many entries are on disk.
+func (h *Historian) Waiting() int { return h.spool.Waiting() }
+
 // Run delivers until ctx ends, and then for a moment what is left: stop what records before it.
 func (h *Historian) Run(ctx context.Context) error {
 	sending := make(chan struct{})

@@ -106,6 +106,9 @@ func (r *Recorder) Record(principal, tenant, server, method, name string, failed
 // Dropped is how many calls were counted and then dropped, undelivered.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 
+// Waiting is how many entries are on disk.
+func (r *Recorder) Waiting() int { return r.spool.Waiting() }
+
 // Run delivers until ctx ends, then what is left: stop what records before it. What the service does not take in
 // time stays in the spool. A process that is killed loses what it counted since the last interval.
 func (r *Recorder) Run(ctx context.Context) error {

@@ -58,6 +58,7 @@ func (p *process) wireGateway(context.Context) error {
 		return err
 	}
 	p.onClose(recorder)
+	p.metrics.Events("usage", recorder)
 	p.add("usage", recorder.Run)
 	limiter, err := p.limiter()
 	if err != nil {

@@ -67,6 +67,7 @@ func (p *process) wireRPC() error {
 		return err
 	}
 	p.onClose(p.auditor)
+	p.metrics.Events("audit", p.auditor)
 	p.add("audit", p.auditor.Run)
 	return nil
 }

@@ -233,6 +233,7 @@ func (p *process) wireSession(context.Context) error {
 		return err
 	}
 	p.onClose(historian)
+	p.metrics.Events("sessions", historian)
 	p.add("session history", historian.Run)
 	sessions := owner.New(owner.Config{
 		Node: node, Store: held, Shared: p.cfg.Redis.Set, Catalog: p.follower, Ready: p.follower.Ready, Opener: opener, ListChanged: p.refresher(),
