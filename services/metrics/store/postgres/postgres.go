@@ -5,17 +5,13 @@ package postgres
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"erlmcp.dev/services/metrics/store"
+	"erlmcp.dev/shared/database"
 )
 
 //go:embed migrations/*.sql
@@ -33,39 +29,11 @@ var _ store.Store = (*Store)(nil)
 // Open connects to the database of a DSN (URL or keywords; pool_max_conns bounds the pool) and brings its tables up
 // to date. Replicas that start together wait for each other.
 func Open(ctx context.Context, dsn string) (*Store, error) {
-	config, err := pgxpool.ParseConfig(dsn)
+	pool, err := database.Postgres(ctx, dsn, database.Tables{Service: "metrics", Migrations: migrations})
 	if err != nil {
-		return nil, fmt.Errorf("read the Postgres connection string: %w", err)
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
-	}
-	if err := migrate(ctx, pool); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("bring the metrics tables in Postgres up to date: %w", err)
+		return nil, err
 	}
 	return &Store{pool: pool}, nil
-}
-
-func migrate(ctx context.Context, pool *pgxpool.Pool) (err error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60)) // each second, for a minute
-	if err != nil {
-		return err
-	}
-	db := stdlib.OpenDBFromPool(pool)
-	defer func() { err = errors.Join(err, db.Close()) }() // the pool stays open
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName("metrics_goose_version"), goose.WithSessionLocker(locker))
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
 }
 
 // Ping implements store.Store.

@@ -12,6 +12,7 @@ import (
 	"erlmcp.dev/services/metrics/store"
 	"erlmcp.dev/services/metrics/store/postgres"
 	"erlmcp.dev/services/metrics/store/storetest"
+	"erlmcp.dev/shared/database"
 	"erlmcp.dev/shared/testkit"
 )
 
@@ -87,4 +88,20 @@ func TestTheDatabaseMayBeShared(t *testing.T) {
 	if err != nil || others != 0 {
 		t.Errorf("%d tables without the prefix metrics_, %v", others, err)
 	}
+}
+
+func TestWhatTheFirstReleaseCountedIsFound(t *testing.T) {
+	dsn := testkit.Postgres(t)
+	pool, err := database.Postgres(t.Context(), dsn, database.Tables{Service: "metrics", Migrations: storetest.First(t, ".")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range storetest.OldUsage {
+		if _, err := pool.Exec(t.Context(), "INSERT INTO metrics_usage VALUES (to_timestamp($1), $2, 's', 'm', 'n', $3, $4, $5)",
+			u.Minute, u.Principal, u.Calls, u.Calls/10, u.Calls*1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool.Close()
+	storetest.ExpectOldUsage(t, open(t, dsn))
 }

@@ -13,6 +13,7 @@ import (
 	"erlmcp.dev/services/metrics/store"
 	"erlmcp.dev/services/metrics/store/sqlite"
 	"erlmcp.dev/services/metrics/store/storetest"
+	"erlmcp.dev/shared/database"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -101,4 +102,22 @@ func TestTheFileMayBeShared(t *testing.T) {
 	if err != nil || others != 0 {
 		t.Errorf("%d tables without the prefix metrics_, %v", others, err)
 	}
+}
+
+func TestWhatTheFirstReleaseCountedIsFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "erlmcp.db")
+	db, err := database.SQLite(t.Context(), path, database.Tables{Service: "metrics", Migrations: storetest.First(t, ".")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range storetest.OldUsage {
+		if _, err := db.ExecContext(t.Context(), "INSERT INTO metrics_usage VALUES (?, ?, 's', 'm', 'n', ?, ?, ?)",
+			u.Minute, u.Principal, u.Calls, u.Calls/10, u.Calls*1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	storetest.ExpectOldUsage(t, open(t, path))
 }

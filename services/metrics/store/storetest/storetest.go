@@ -4,9 +4,13 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -576,4 +580,49 @@ func ping(t *testing.T, s store.Store) {
 	if err := s.Ping(t.Context()); err == nil {
 		t.Error("a closed store answers")
 	}
+}
+
+// First are the migrations of the first release, those of a folder up to 00001.
+func First(t testing.TB, folder string) fs.FS {
+	t.Helper()
+	const file = "migrations/00001_start.sql"
+	text, err := os.ReadFile(filepath.Join(folder, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fstest.MapFS{file: &fstest.MapFile{Data: text}}
+}
+
+// OldUsage is what the first release counted: Unix time of a minute, principal and calls.
+var OldUsage = []struct {
+	Minute    int64
+	Principal string
+	Calls     int64
+}{
+	{noon.Unix(), "ann", 10}, {noon.Add(time.Minute).Unix(), "ann", 20}, {noon.Add(time.Hour).Unix(), "ann", 40}, {noon.Add(time.Hour).Unix(), "bob", 80},
+	{noon.AddDate(0, 1, 0).Unix(), "ann", 160}, {noon.AddDate(1, 0, 0).Unix(), "bob", 320},
+}
+
+// ExpectOldUsage checks that [OldUsage], counted in server s, method m and name n with a tenth of errors, is found in
+// each step, and that what is counted since adds to it.
+func ExpectOldUsage(t *testing.T, s store.Store) {
+	t.Helper()
+	add(t, s, "new/1", 1, row(0, "ann", "s", "m", "n", 30))
+	at := func(start time.Time, calls int64) store.Row {
+		return store.Row{Start: start, Calls: calls, Errors: calls / 10, Micros: calls * 1000}
+	}
+	q := store.UsageQuery{Since: noon.AddDate(0, 0, -1), Until: noon.AddDate(2, 0, 0), Principal: "ann", By: store.Dimensions{Start: true}, Limit: 1000}
+	month := noon.AddDate(0, 1, 0)
+	expect(t, s, q, at(month, 160), at(noon, 40), at(noon.Add(time.Hour), 40), at(noon.Add(time.Minute), 20)) // most calls first
+	q.Step = store.Hour
+	expect(t, s, q, at(month, 160), at(noon, 60), at(noon.Add(time.Hour), 40))
+	q.Step = store.Day
+	expect(t, s, q, at(month.Truncate(24*time.Hour), 160), at(noon.Truncate(24*time.Hour), 100))
+	q.Principal, q.By = "", store.Dimensions{}
+	expect(t, s, q, store.Row{Calls: 660, Errors: 66, Micros: 660_000})
+	if err := s.DropUsage(t.Context(), store.Minute, noon.Add(30*24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	q.Step = store.Minute
+	expect(t, s, q, store.Row{Calls: 480, Errors: 48, Micros: 480_000})
 }

@@ -5,18 +5,13 @@ package postgres
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"erlmcp.dev/services/registry/store"
+	"erlmcp.dev/shared/database"
 )
 
 //go:embed migrations/*.sql
@@ -41,45 +36,14 @@ var _ store.Store = (*Store)(nil)
 // Open connects to the database of a DSN (URL or keywords; pool_max_conns bounds the pool) and brings its tables up
 // to date. Replicas that start together wait for each other.
 func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
-	config, err := pgxpool.ParseConfig(dsn)
+	pool, err := database.Postgres(ctx, dsn, database.Tables{Service: "registry", Migrations: migrations})
 	if err != nil {
-		return nil, fmt.Errorf("read the Postgres connection string: %w", err)
-	}
-	// Connections that a restart of Postgres broke are noticed before they are used, so that no change fails by them: what
-	// was sent on one could not be repeated. The registry asks little enough to afford the round trip.
-	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
-	}
-	if err := migrate(ctx, pool); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("bring the registry's tables in Postgres up to date: %w", err)
+		return nil, err
 	}
 	if o.KeepRemovals <= 0 {
 		o.KeepRemovals = 10_000
 	}
 	return &Store{reader: reader{pool}, pool: pool, keep: int64(o.KeepRemovals)}, nil
-}
-
-func migrate(ctx context.Context, pool *pgxpool.Pool) (err error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60)) // each second, for a minute
-	if err != nil {
-		return err
-	}
-	db := stdlib.OpenDBFromPool(pool)
-	defer func() { err = errors.Join(err, db.Close()) }() // the pool stays open
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName("registry_goose_version"), goose.WithSessionLocker(locker))
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
 }
 
 // Ping implements store.Store.
@@ -116,23 +80,7 @@ func (s *Store) DropLease(ctx context.Context, holder string) error {
 // channel is notified of each change.
 const channel = "registry_changed"
 
-// Listen implements store.Follower, on a connection of its own.
+// Listen implements store.Follower.
 func (s *Store) Listen(ctx context.Context, wake func()) error {
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
-	if err != nil {
-		return fmt.Errorf("listen for changes in Postgres: %w", err)
-	}
-	defer func() {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = conn.Close(bounded) // its end is all that matters
-	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
-		return fmt.Errorf("listen for changes in Postgres: %w", err)
-	}
-	for wake(); ; wake() { // at once: what came before LISTEN was not heard
-		if _, err := conn.WaitForNotification(ctx); err != nil {
-			return fmt.Errorf("listen for changes in Postgres: %w", err)
-		}
-	}
+	return database.Listen(ctx, s.pool, channel, wake, func(string) { wake() }) // at once: what came before was not heard
 }

@@ -10,6 +10,7 @@ import (
 	"erlmcp.dev/services/registry/store"
 	"erlmcp.dev/services/registry/store/sqlite"
 	"erlmcp.dev/services/registry/store/storetest"
+	"erlmcp.dev/shared/database"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,7 +37,7 @@ func TestStore(t *testing.T) {
 }
 
 func TestAStoreInMemoryWorks(t *testing.T) {
-	s := open(t, sqlite.Memory, 0)
+	s := open(t, database.Memory, 0)
 	add := func(tx store.Tx) error { return tx.DeleteServer(t.Context(), "nobody") }
 	if _, err := s.Change(t.Context(), add); err == nil {
 		t.Error("it removed nobody")
