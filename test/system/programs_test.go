@@ -67,12 +67,7 @@ func callSimple(ctx context.Context, session *mcp.ClientSession, tool string) er
 
 func getJSON(t *testing.T, url string, into any) {
 	t.Helper()
-	response, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
+	if err := get(t.Context(), url, into); err != nil {
 		t.Fatal(err)
 	}
 }
