@@ -31,7 +31,7 @@ type ClientConfig struct {
 // never repeats a call that may have been carried out.
 //
 // A host:port stands for one service, and its name is looked up anew with each connection; dns:/// stands for all
-// addresses of a name, which are looked up again when a connection to one of them is lost. Addresses whose
+// addresses of a name, which are looked up again about every 10 s and when a connection to one of them is lost. Addresses whose
 // services say by grpc.health.v1 that they don't serve, as when they drain, get no calls.
 func Dial(target string, config ClientConfig) (*grpc.ClientConn, error) {
 	return dial(target, config,

@@ -21,7 +21,7 @@ func parseTarget(target string) (string, []grpc.DialOption, error) {
 		if _, ok := hostOf(target); ok {
 			return "passthrough:///" + target, nil, nil
 		}
-		return target, nil, nil
+		return target, []grpc.DialOption{grpc.WithResolvers(newNames())}, nil
 	}
 	var state resolver.State
 	for address := range strings.SplitSeq(target, ",") {
