@@ -22,6 +22,9 @@ func URLsRequired(e, capabilities json.RawMessage) (result, refused json.RawMess
 	}
 	var requests jsonrpc.Object
 	jsonrpc.Elements(jsonrpc.Get(e, "data", "elicitations"), func(params []byte) bool {
+		if params[0] != '{' {
+			return true
+		}
 		var request jsonrpc.Object
 		request.Set("method", jsonrpc.String(mcp.MethodElicit))
 		request.Set("params", params)

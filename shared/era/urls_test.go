@@ -18,6 +18,9 @@ func TestURLsThatAUserMustVisitAreAskedFor(t *testing.T) {
 		{`{"code":-32042,"message":"visit"}`, `{"elicitation":{"url":{}}}`, "", `{"code":-32042,"message":"visit"}`},
 		{`{"code":-32042,"message":"visit","data":{"elicitations":[]}}`, `{"elicitation":{"url":{}}}`, "", `{"code":-32042,"message":"visit","data":{"elicitations":[]}}`},
 		{`{"code":-32602,"message":"m"}`, `{"elicitation":{"url":{}}}`, "", `{"code":-32602,"message":"m"}`},
+		{`{"code":-32042,"data":{"elicitations":{}}}`, `{"elicitation":{"url":{}}}`, "", `{"code":-32042,"data":{"elicitations":{}}}`},
+		{`{"code":-32042,"data":{"elicitations":"[{}]"}}`, `{"elicitation":{"url":{}}}`, "", `{"code":-32042,"data":{"elicitations":"[{}]"}}`},
+		{`{"code":-32042,"data":{"elicitations":[1,null]}}`, `{"elicitation":{"url":{}}}`, "", `{"code":-32042,"data":{"elicitations":[1,null]}}`},
 	} {
 		result, refused := era.URLsRequired(json.RawMessage(test.e), json.RawMessage(test.capabilities))
 		if string(result) != test.result || string(refused) != test.refused {

@@ -206,3 +206,29 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+func FuzzElements(f *testing.F) {
+	for _, seed := range []string{`[1, {"a":[]} ,"]"]`, `{}`, `{"a":1}`, `"[1]"`, `[]`, `1`, `null`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		data = bytes.TrimSpace(data)
+		if jsonrpc.Check(data) != nil {
+			return
+		}
+		var want []json.RawMessage
+		if json.Unmarshal(data, &want) != nil {
+			want = nil // no array
+		}
+		var got []json.RawMessage
+		jsonrpc.Elements(data, func(e []byte) bool { got = append(got, e); return len(got) <= len(data) })
+		if len(got) != len(want) {
+			t.Fatalf("%s has %d elements, not %d", data, len(want), len(got))
+		}
+		for i := range want {
+			if !bytes.Equal(got[i], want[i]) {
+				t.Errorf("%s: element %d is %s", data, i, got[i])
+			}
+		}
+	})
+}

@@ -126,8 +126,11 @@ func each(data []byte, f func(key, value []byte) bool) {
 	}
 }
 
-// Elements calls f with each element of the array at the start of checked JSON until f returns false.
+// Elements calls f with each element of an array, checked JSON, until f returns false. What is no array has none.
 func Elements(data []byte, f func(value []byte) bool) {
+	if len(data) == 0 || data[0] != '[' {
+		return
+	}
 	i := skipSpace(data, 1)
 	for i < len(data) && data[i] != ']' {
 		end := valueEnd(data, i)
