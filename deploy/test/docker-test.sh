@@ -124,7 +124,7 @@ test_image() {
 load_start() {
 	local network=${COMPOSE_PROJECT_NAME}_erlmcp
 	key=$(docker compose exec -T erlmcp cat /run/secrets/admin_key)
-	docker run -d --name erlmcp-desk --network "$network" --network-alias desk -e ERLMCP_ENV=dev -e ERLMCP_LISTEN=0.0.0.0 \
+	docker run -d --name erlmcp-desk --network "$network" --network-alias desk -e ERLMCP_ENV=dev -e ERLMCP_LISTEN=0.0.0.0 -e ERLMCP_ANONYMOUS=true \
 		-e ERLMCP_ALLOWED_HOSTS='*' -e ERLMCP_DATA_DIR=/tmp/erlmcp erlmcp:3.0.0 up --demo > /dev/null
 	until_ok 30 docker exec erlmcp-desk wget -q -O /dev/null http://127.0.0.1:9090/ready
 	curl -sf -H "Authorization: Bearer $key" http://localhost:8080/api/v1/servers -d '{"name":"desk","http":{"url":"http://desk:8081/mcp"}}' > /dev/null || die "register"

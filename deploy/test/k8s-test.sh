@@ -120,6 +120,7 @@ spec:
       env:
         - {name: ERLMCP_ENV, value: dev}
         - {name: ERLMCP_LISTEN, value: 0.0.0.0}
+        - {name: ERLMCP_ANONYMOUS, value: "true"}
         - {name: ERLMCP_ALLOWED_HOSTS, value: "*"}
         - {name: ERLMCP_DATA_DIR, value: /tmp/erlmcp}
       readinessProbe: {httpGet: {path: /ready, port: 9090}, periodSeconds: 1}

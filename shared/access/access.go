@@ -47,7 +47,7 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, bearer string) (Principal, error)
 }
 
-// Anonymous takes every request for the same principal. It is for development on loopback only.
+// Anonymous takes every request for the same principal.
 type Anonymous struct{ Role registryv1.Role }
 
 // Authenticate implements Authenticator.

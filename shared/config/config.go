@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"time"
 
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
@@ -166,7 +167,7 @@ const (
 type Auth struct {
 	// AdminKey is an API key of an administrator, in the form of access.GivenKey; empty to have one made.
 	AdminKey Secret
-	// Anonymous serves requests without credentials, as the principal "anonymous".
+	// Anonymous serves requests without credentials, as the principal "anonymous". See [Config.AnonymousAdmin].
 	Anonymous bool
 	JWT       JWT
 	// Origins that browsers may come from, and Hosts that requests may name: protection against DNS rebinding.
@@ -265,6 +266,18 @@ func (c *Config) Runs(r Role) bool {
 	}
 	return false
 }
+
+// Loopback reports whether this process can be reached from its own machine only.
+func (c *Config) Loopback() bool {
+	if c.Listen == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(c.Listen)
+	return ip != nil && ip.IsLoopback()
+}
+
+// AnonymousAdmin reports whether who has no credential may do everything.
+func (c *Config) AnonymousAdmin() bool { return c.Auth.Anonymous && c.Loopback() }
 
 // Whole reports whether this process runs every role, and so needs no cluster.
 func (c *Config) Whole() bool { return len(c.Roles) == len(Roles()) }

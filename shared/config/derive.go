@@ -33,9 +33,9 @@ func (l *loader) derive() {
 		c.Demo = c.Env == Dev && len(c.Servers) == 0
 	}
 	if !l.set("auth.anonymous") {
-		c.Auth.Anonymous = c.Env == Dev
+		c.Auth.Anonymous = c.Env == Dev && c.Loopback()
 	}
-	if !l.set("auth.allowed_hosts") && c.Env != Dev {
+	if !l.set("auth.allowed_hosts") && c.Env != Dev && !c.AnonymousAdmin() {
 		c.Auth.Hosts = []string{"*"}
 	}
 	l.derivePorts()

@@ -56,6 +56,29 @@ func TestNothingSetGivesAnOpenDevelopmentNode(t *testing.T) {
 	}
 }
 
+// Who has no credential is an administrator on loopback only, and let in elsewhere only where that is asked for.
+func TestNobodyIsAnAdministratorWithoutACredentialBeyondThisMachine(t *testing.T) {
+	for _, test := range []struct {
+		env              []string
+		anonymous, admin bool
+		hosts            string
+	}{
+		{[]string{"ERLMCP_ENV=dev"}, true, true, "[]"},
+		{[]string{"ERLMCP_ENV=dev", "ERLMCP_LISTEN=::1"}, true, true, "[]"},
+		{[]string{"ERLMCP_ENV=dev", "ERLMCP_LISTEN=0.0.0.0"}, false, false, "[]"},
+		{[]string{"ERLMCP_ENV=dev", "ERLMCP_LISTEN=::"}, false, false, "[]"},
+		{[]string{"ERLMCP_ENV=dev", "ERLMCP_LISTEN=host1"}, false, false, "[]"},
+		{[]string{"ERLMCP_ENV=dev", "ERLMCP_LISTEN=0.0.0.0", "ERLMCP_ANONYMOUS=true"}, true, false, "[]"},
+		{[]string{"ERLMCP_ENV=staging", "ERLMCP_ANONYMOUS=true"}, true, false, "[*]"},
+		{[]string{"ERLMCP_ENV=staging", "ERLMCP_ANONYMOUS=true", "ERLMCP_LISTEN=localhost"}, true, true, "[]"}, // pages that resolve to it stay out
+	} {
+		c := load(t, with(nil, test.env...))
+		if c.Auth.Anonymous != test.anonymous || c.AnonymousAdmin() != test.admin || fmt.Sprint(c.Auth.Hosts) != test.hosts {
+			t.Errorf("%v: anonymous %v, as an administrator %v, hosts %v", test.env, c.Auth.Anonymous, c.AnonymousAdmin(), c.Auth.Hosts)
+		}
+	}
+}
+
 func TestProductionIsClosedByDefault(t *testing.T) {
 	c := load(t, with(nil, "ERLMCP_ENV=production"))
 	if c.Auth.Anonymous || c.Demo || c.Listen != "0.0.0.0" {

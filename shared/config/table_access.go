@@ -11,8 +11,8 @@ func accessSettings() []Setting {
 	session := []Role{RoleSession}
 	return []Setting{
 		{
-			Key: "auth.anonymous", Env: []string{"ERLMCP_ANONYMOUS"}, Kind: Bool, DefaultDoc: "true in dev, else false", Roles: gateway,
-			Doc: "Serves requests without credentials, as the principal \"anonymous\". Refused in production.",
+			Key: "auth.anonymous", Env: []string{"ERLMCP_ANONYMOUS"}, Kind: Bool, DefaultDoc: "true in dev on a loopback address, else false", Roles: gateway,
+			Doc: "Serves requests without credentials, as the principal \"anonymous\": an administrator where listen is a loopback address, elsewhere one without a role, who may call tools. Refused in production.",
 			at:  func(c *Config) any { return &c.Auth.Anonymous },
 			check: func(c *Config) (string, string) {
 				if c.Auth.Anonymous && c.Env == Production {

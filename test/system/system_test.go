@@ -295,3 +295,33 @@ func TestProductionAsksForAKey(t *testing.T) {
 		t.Error("a plain-text call was answered")
 	}
 }
+
+// Beyond loopback nobody is let in without a credential; where that is asked for, to call tools and for nothing else.
+func TestNobodyAdministersWithoutACredentialBeyondLoopback(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		env := []string{"ERLMCP_LISTEN=0.0.0.0", "ERLMCP_DEMO=true"}
+		if open {
+			env = append(env, "ERLMCP_ANONYMOUS=true")
+		}
+		dir := t.TempDir()
+		up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir, Env: env})
+		want := http.StatusUnauthorized
+		if open {
+			want = http.StatusOK
+		}
+		if status, _ := listTools(t, up.URL(""), ""); status != want {
+			t.Errorf("tools are listed with %d, want %d", status, want)
+		}
+		if status, _ := listTools(t, up.URL(""), firstKey(t, dir, "up")); status != http.StatusOK {
+			t.Errorf("the first key gets %d", status)
+		}
+		response, err := http.Post("http://"+cluster.Address(up.Ports.API)+"/api/v1/servers", "application/json", strings.NewReader(`{"name":"x","stdio":{"command":["true"]}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusUnauthorized && response.StatusCode != http.StatusForbidden {
+			t.Errorf("open %v: a stranger's program was registered with %s", open, response.Status)
+		}
+	}
+}

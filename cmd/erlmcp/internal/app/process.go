@@ -154,7 +154,7 @@ func (p *process) secret() (*seal.Keys, error) {
 }
 
 // authenticator is who may come in: API keys always, tokens where an issuer is configured, anyone where that is
-// allowed, which the configuration does on loopback in development only.
+// allowed: as an administrator on loopback, elsewhere without a role.
 func (p *process) authenticator() access.Authenticator {
 	chain := access.Chain{Keys: p.apiKeys}
 	if jwt := p.cfg.Auth.JWT; jwt.Enabled() {
@@ -163,7 +163,11 @@ func (p *process) authenticator() access.Authenticator {
 		})
 	}
 	if p.cfg.Auth.Anonymous {
-		chain.Otherwise = access.Anonymous{Role: registryv1.Role_ROLE_ADMIN}
+		anyone := access.Anonymous{}
+		if p.cfg.AnonymousAdmin() {
+			anyone.Role = registryv1.Role_ROLE_ADMIN
+		}
+		chain.Otherwise = anyone
 	}
 	return chain
 }

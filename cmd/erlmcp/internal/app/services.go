@@ -112,7 +112,7 @@ func (p *process) wireRegistry(ctx context.Context) error {
 		if err := service.GiveAdminKey(ctx, string(key)); err != nil {
 			return err
 		}
-	} else if !p.cfg.Auth.Anonymous && !p.cfg.Auth.JWT.Enabled() {
+	} else if !p.cfg.AnonymousAdmin() && !p.cfg.Auth.JWT.Enabled() {
 		if err := p.firstAdmin(ctx, service); err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ func RunStdio(ctx context.Context, cfg config.Config, in io.Reader, out io.Write
 	defer func() { _ = os.RemoveAll(dir) }() // what is left holds nothing that is needed
 	cfg.Roles, cfg.DataDir = config.Roles(), dir
 	cfg.DB.Set, cfg.Redis.Set = false, false
-	cfg.Auth.Anonymous = true // nobody but whoever started this process can reach it
+	cfg.Auth.Anonymous, cfg.Listen = true, "127.0.0.1" // nobody but whoever started this process can reach it
 	p, err := newProcess(cfg, config.Roles())
 	if err != nil {
 		return err
