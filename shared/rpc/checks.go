@@ -35,6 +35,7 @@ type checks struct {
 	audit        func(context.Context, *metricsv1.AuditEvent)
 	tracer       *trace.Tracer
 	measure      func(method string, code codes.Code, d time.Duration)
+	strangers    strangers
 	node         string
 	log          *slog.Logger
 }
@@ -47,7 +48,7 @@ func newChecks(node string, authenticate func(context.Context) (access.Principal
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &checks{authenticate: authenticate, validator: v, audit: audit, node: node, log: log}, nil
+	return &checks{authenticate: authenticate, validator: v, audit: audit, strangers: make(strangers, maxStrangers), node: node, log: log}, nil
 }
 
 // call is what is known of a call while it runs.
@@ -127,10 +128,10 @@ func (s *checkedStream) RecvMsg(m any) error {
 // tap turns away, before a byte of their message is taken, callers who can't say who they are. For the others it
 // notes who they are.
 func (c *checks) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if c.needOf(info.FullMethodName) == open {
-		return ctx, nil
-	}
 	p, err := c.caller(metadata.NewIncomingContext(ctx, info.Header))
+	if c.needOf(info.FullMethodName) == open && (err != nil || p.Method == access.MethodAnonymous) {
+		return c.strangers.admit(ctx)
+	}
 	if err != nil {
 		return ctx, err
 	}

@@ -27,7 +27,7 @@ const MaxMessage = 64 << 20
 
 // Server is a gRPC server with reflection and grpc.health.v1. Before a service sees a call, the caller is
 // authenticated and authorised, the call has a deadline, and its request is valid; afterwards errors become
-// statuses, and administrative acts are audited.
+// statuses, and administrative acts are audited. Callers without a credential may ask for health, for some seconds.
 type Server struct {
 	*grpc.Server
 	// Health is what grpc.health.v1 answers, unless another implementation of it is registered: SERVING until
@@ -68,6 +68,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	checks.tracer, checks.measure = config.Tracer, config.Measure
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
+		refuseCompressed(),
 		grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(100_000),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),

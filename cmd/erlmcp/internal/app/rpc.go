@@ -139,7 +139,7 @@ func (p *process) wireServing(context.Context) error {
 		s.Register(server)
 	}
 	p.health.RegisterGRPC(server)
-	serving := part{"gRPC", func(ctx context.Context) error { return server.Serve(ctx, p.grpc) }}
+	serving := part{"gRPC", func(ctx context.Context) error { return server.Serve(ctx, limited(p.grpc, p.cfg.Limits.Connections)) }}
 	p.parts = append([]part{serving}, p.parts...)
 	return nil
 }

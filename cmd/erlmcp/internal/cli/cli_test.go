@@ -14,11 +14,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"erlmcp.dev/cmd/erlmcp/internal/cli"
 	"erlmcp.dev/shared/config"
+	"erlmcp.dev/shared/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -173,6 +175,10 @@ func stop(t *testing.T, name string) (r result, ended string) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
+	testkit.Eventually(t, func() bool { // its name is there a moment after it has started
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child.Process.Pid))
+		return err != nil || len(line) > 0
+	}, 10*time.Second)
 	gone := make(chan error, 1)
 	go func() { gone <- child.Wait() }()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
