@@ -29,18 +29,25 @@ var (
 	_ channel.Skips = (*conn)(nil)
 )
 
-func newConn(c net.Conn, max int, patience time.Duration) *conn {
+func newConn(c net.Conn, patience time.Duration) *conn {
 	p := &pace{conn: c, patience: patience}
-	return &conn{net: c, in: lines.NewReader(p, max), pace: p, patience: patience}
+	return &conn{net: c, in: lines.NewReader(p, maxFirst), pace: p, patience: patience}
 }
 
 // Skips implements channel.Skips.
 func (c *conn) Skips() {}
 
-// firstLine reads the first message, which must come soon.
-func (c *conn) firstLine() ([]byte, error) {
-	c.pace.within = true
-	return c.in.Next()
+// maxFirst is how long the first message may be, in bytes: nobody knows yet whose it is.
+const maxFirst = 256 << 10
+
+// firstLine reads the first message, which must come soon, and whole. The next ones may be as long as max.
+func (c *conn) firstLine(max int) ([]byte, error) {
+	c.in.Limit(min(max, maxFirst))
+	c.pace.within, c.pace.until = true, time.Now().Add(c.patience)
+	line, err := c.in.Next()
+	c.pace.until = time.Time{}
+	c.in.Limit(max)
+	return line, err
 }
 
 // Read implements channel.Conn.
@@ -107,6 +114,7 @@ type pace struct {
 	conn     net.Conn
 	patience time.Duration
 	within   bool
+	until    time.Time // beyond which nothing is read; never when zero
 }
 
 // Read implements io.Reader.
@@ -114,6 +122,9 @@ func (p *pace) Read(b []byte) (int, error) {
 	var deadline time.Time
 	if p.within {
 		deadline = time.Now().Add(p.patience)
+	}
+	if !p.until.IsZero() && (!p.within || p.until.Before(deadline)) {
+		deadline = p.until
 	}
 	if err := p.conn.SetReadDeadline(deadline); err != nil {
 		return 0, err

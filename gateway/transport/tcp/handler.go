@@ -33,8 +33,8 @@ const (
 type Handler struct {
 	Server *channel.Server
 	Guard  *guard.Guard
-	// Patience is how long a client may take for its first message, and for going on within any message that it
-	// began; 30 s when 0.
+	// Patience is how long a client may take for its first message, of at most 256 KiB, and for going on within any
+	// message that it began; 30 s when 0.
 	Patience time.Duration
 }
 
@@ -49,10 +49,10 @@ func (h *Handler) greet(ctx context.Context, nc net.Conn) (serve func()) {
 	if limit == 0 {
 		limit = guard.DefaultMaxBody
 	}
-	c := newConn(nc, int(limit), patience)
-	first, err := c.firstLine()
+	c := newConn(nc, patience)
+	first, err := c.firstLine(int(limit))
 	if err != nil {
-		c.refuse(nil, "send one JSON-RPC message a line")
+		c.refuse(nil, "send one JSON-RPC message a line; the first, which says who you are, of at most 256 KiB and within 30 s")
 		return nil
 	}
 	m, _ := jsonrpc.Parse(first) // what is no message carries no credential; the channel says what is wrong with it

@@ -23,6 +23,9 @@ func NewReader(from io.Reader, max int) *Reader {
 	return &Reader{in: bufio.NewReaderSize(from, 4096), max: max}
 }
 
+// Limit changes how long a line may be, from the next one on.
+func (r *Reader) Limit(max int) { r.max = max }
+
 // Next returns the next line that is not empty, without its end and in memory of its own. A line that is too long
 // is skipped and gives channel.ErrTooLong. A last line without an end counts as one; behind it comes io.EOF.
 func (r *Reader) Next() ([]byte, error) {
