@@ -18,8 +18,15 @@ type answer struct {
 }
 
 // ask sends a server's request to the client, on the stream of the call it belongs to, and waits for the
-// answer. Its id is 128 random bits, so nobody can answer who was not asked.
+// answer. Its id is 128 random bits, so nobody can answer who was not asked. Servers may withdraw what they asked and ask
+// anew as often as they like, so it is refused where the client does not read.
 func (s *session) ask(ctx context.Context, to emitter, method string, params json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	switch {
+	case len(params) > maxStreamBytes:
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "a request to the client is at most %d bytes long", maxStreamBytes)
+	case to.full():
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client does not read; too much waits for it")
+	}
 	id := jsonrpc.String("erlmcp-" + rand.Text())
 	return s.await(ctx, to, id, func() { to.emit(jsonrpc.Request(id, method, params), false) })
 }
@@ -79,7 +86,10 @@ func (s *session) answer(m *jsonrpc.Message) {
 
 // emitter puts messages on a stream to the client.
 type emitter interface {
+	// emit puts a message on the stream. One that is droppable is left out where it is full, or the message too long.
 	emit(message []byte, droppable bool)
+	// full reports whether as much waits for the reader as may.
+	full() bool
 }
 
 // heard passes on what a server sends during a call of this session.

@@ -76,12 +76,13 @@ func (s *session) append(name string, message []byte) (e event, ours bool) {
 type standingEmitter struct{ session *session }
 
 func (t standingEmitter) emit(message []byte, droppable bool) {
-	s := t.session
-	if droppable && s.standing.full() {
+	if droppable && (t.full() || len(message) > maxStreamBytes) {
 		return
 	}
-	s.say(message)
+	t.session.say(message)
 }
+
+func (t standingEmitter) full() bool { return t.session.standing.full() }
 
 // say puts a message on the standing stream. It is false where the session is no longer this process's. One message
 // follows the other, for their numbers must grow along the stream.
@@ -102,15 +103,20 @@ type callEmitter struct {
 }
 
 func (t callEmitter) emit(message []byte, droppable bool) {
-	if t.call.standing {
-		standingEmitter{t.session}.emit(message, droppable)
+	if droppable && (t.full() || len(message) > maxStreamBytes) {
 		return
 	}
-	if droppable && t.call.stream.full() {
-		return
+	if !t.call.standing {
+		t.session.openLog(t.call)
 	}
-	t.session.openLog(t.call)
 	t.session.put(t.call, message)
+}
+
+func (t callEmitter) full() bool {
+	if t.call.standing {
+		return t.session.standing.full()
+	}
+	return t.call.stream.full()
 }
 
 // openLog starts logging a call's events: its client is told an id from which to resume. A call that answers at

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Bounds of what one stream keeps for a reader that lags. Beyond them notifications are dropped, for servers may
-// send any number of them; a response or request always fits.
+// Bounds of what one stream keeps for a reader that lags. Beyond them notifications are dropped and servers' requests
+// refused, for servers may send any number of them; a response, or what withdraws a request, always fits.
 const (
 	maxStreamEvents = 1024
 	maxStreamBytes  = 4 << 20
