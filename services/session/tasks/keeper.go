@@ -162,9 +162,14 @@ func (k *Keeper) find(ctx context.Context, principal, id string) (store.HeldTask
 	}
 }
 
-// adoptOnce adopts a task, or waits until another goroutine of this process has tried to.
+// adoptOnce adopts a task, or waits until another goroutine of this process has tried to. Where one did since the caller
+// looked whether it runs here, there is nothing to do.
 func (k *Keeper) adoptOnce(ctx context.Context, seen store.HeldTask) error {
 	k.mu.Lock()
+	if t := k.tasks[seen.ID]; t != nil && t.epoch == seen.Owner.Epoch && !seen.Owner.Released {
+		k.mu.Unlock()
+		return nil
+	}
 	wait := k.adopting[seen.ID]
 	if wait == nil {
 		done := make(chan struct{})

@@ -249,6 +249,39 @@ func TestACallThatRepeatsNothingIsCarriedOutAgain(t *testing.T) {
 	}
 }
 
+// lateStore answers a look at a task late: when look says so.
+type lateStore struct {
+	store.Store
+	look func()
+}
+
+func (s *lateStore) GetTask(ctx context.Context, id string) (store.HeldTask, error) {
+	s.look()
+	return s.Store.GetTask(ctx, id)
+}
+
+// Who saw that a task runs nowhere here, and looks into the store only once it was adopted here, takes it from nobody.
+func TestATaskIsNotAdoptedFromItsOwnProcess(t *testing.T) {
+	held := memory.New(store.Limits{})
+	first := start(t, held, "first")
+	task := begin(t, first, &call{}, `{}`)
+	if err := held.Leave(t.Context(), first.lease); err != nil {
+		t.Fatal(err)
+	}
+	late := &lateStore{Store: held}
+	second := start(t, late, "second")
+	late.look = func() {
+		late.look = func() {}
+		get(t, second, task.ID) // another goroutine's, in the worst moment
+	}
+	if _, status, _ := get(t, second, task.ID); status != tasks.Working {
+		t.Errorf("it is %s", status)
+	}
+	if n := second.repeated.Load(); n != 1 {
+		t.Errorf("it was carried out again %d times", n)
+	}
+}
+
 func TestATaskIsHandedOver(t *testing.T) {
 	held := memory.New(store.Limits{})
 	a, b := start(t, held, "a"), start(t, held, "b")
