@@ -19,7 +19,7 @@ import (
 )
 
 // neighbour is the commit of the release before this one. It moves on with each release.
-const neighbour = "094c5a0d7c7d302778208f817a24e3ec828533fc"
+const neighbour = "18e22fa14b72ca2f2d37dda5933a9d25a785a014"
 
 // buildNeighbour builds the release before this one.
 func buildNeighbour(t *testing.T) string {

@@ -20,6 +20,7 @@ type connection struct {
 	options Options
 
 	out     *queue
+	ctx     context.Context // ends with the connection
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 	oneWay  chan struct{} // a place for each notification or response that is being handed on
@@ -33,14 +34,16 @@ type connection struct {
 	settling bool                // no more requests are taken
 }
 
-func newConnection(s *Server, conn Conn, client engine.Client, o Options) *connection {
-	return &connection{
+func newConnection(ctx context.Context, s *Server, conn Conn, client engine.Client, o Options) *connection {
+	c := &connection{
 		server: s, conn: conn, client: client, options: o,
-		out:      newQueue(s.MaxQueued, s.MaxQueuedBytes),
 		oneWay:   make(chan struct{}, s.MaxRequests),
 		requests: map[string]*request{},
 		quiet:    make(chan struct{}),
 	}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.out = newQueue(s.MaxQueued, s.MaxQueuedBytes, func() { c.tasks.Go(c.write) })
+	return c
 }
 
 // end ends the connection; the first reason counts. What is queued is still written.
@@ -61,11 +64,10 @@ func (c *connection) why() Reason {
 }
 
 // serve reads until the connection ends. Then everything that belongs to it is ended and waited for.
-func (c *connection) serve(ctx context.Context, cancel context.CancelFunc) {
-	c.cancel = cancel
+func (c *connection) serve() {
+	ctx := c.ctx
 	defer context.AfterFunc(ctx, func() { c.end(CutOff) })() // from above, unless there was a reason before
-	c.tasks.Go(func() { c.write(ctx) })
-	c.tasks.Go(func() { c.watch(ctx) })
+	stop := c.watch()
 	if c.options.Session != "" {
 		hold := make(chan struct{})
 		close(hold)
@@ -73,6 +75,7 @@ func (c *connection) serve(ctx context.Context, cancel context.CancelFunc) {
 	}
 	finished := c.read(ctx)
 	c.end(Gone)
+	stop()
 	c.tasks.Wait()
 	if token := c.session.end(); token != "" && (finished || c.options.EndSession) {
 		c.closeSession(token)
@@ -130,60 +133,85 @@ func (c *connection) settle() {
 	}
 }
 
-// watch ends the connection when the gateway drains, when the client is no longer welcome, or when it is dead.
-func (c *connection) watch(ctx context.Context) {
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	if c.options.KeepAlive != nil {
-		watching.Go(func() {
-			for ctx.Err() == nil {
-				if err := c.options.KeepAlive(ctx); err != nil {
-					c.end(Gone)
-				}
+// watch ends the connection when the gateway drains, when the client is no longer welcome, or when it is dead. What it
+// returns ends the watching, and is called once the connection has ended. In between it takes timers, and no goroutine.
+func (c *connection) watch() (stop func()) {
+	var stops []func()
+	if o := c.options; o.KeepAlive != nil {
+		stops = append(stops, every(o.KeepAliveEvery, func() bool {
+			if o.KeepAlive(c.ctx) != nil {
+				c.end(Gone)
 			}
-		})
+			return c.ctx.Err() == nil
+		}))
 	}
 	if c.options.Authorized != nil {
-		watching.Go(func() { c.reauthorize(ctx) })
+		stops = append(stops, every(authorizeEvery, func() bool {
+			if !c.options.Authorized(c.ctx) {
+				c.end(Unauthorized)
+			}
+			return c.ctx.Err() == nil
+		}))
 	}
-	select {
-	case <-c.server.Draining.Done():
-	case <-ctx.Done():
-		return
+	drained := make(chan struct{})
+	waiting := context.AfterFunc(c.server.Draining, func() {
+		defer close(drained)
+		c.drain()
+	})
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+		if !waiting() {
+			<-drained
+		}
 	}
+}
+
+// drain ends the connection once the requests under way are answered.
+func (c *connection) drain() {
 	c.settle()
 	select {
 	case <-c.quiet:
 		c.end(Draining)
-	case <-ctx.Done():
+	case <-c.ctx.Done():
 	}
 }
 
 // authorizeEvery is how soon a credential that was revoked ends a connection.
 const authorizeEvery = time.Minute
 
-func (c *connection) reauthorize(ctx context.Context) {
-	tick := time.NewTicker(authorizeEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if !c.options.Authorized(ctx) {
-				c.end(Unauthorized)
-				return
-			}
-		case <-ctx.Done():
-			return
+// every calls f over and over, each time once a while has gone by, until it is false. stop waits for a call under way,
+// and after it there is none.
+func every(while time.Duration, f func() bool) (stop func()) {
+	var mu sync.Mutex // held during a call
+	var timer *time.Timer
+	stopped := false
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(while, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped && f() {
+			timer.Reset(while)
 		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
 	}
 }
 
-// write is the one writer: it sends what is queued until the connection ends and the queue is empty, and closes
-// the connection, for its reader may wait for a client who never speaks again.
-func (c *connection) write(ctx context.Context) {
-	defer func() { c.conn.Close(c.why()) }()
+// write is the one writer: it sends what is queued. Once the connection has ended and the queue is empty it closes the
+// connection, for its reader may wait for a client who never speaks again.
+func (c *connection) write() {
 	for {
-		m, ok := c.out.take()
+		m, ok, last := c.out.take()
+		if last {
+			c.conn.Close(c.why())
+		}
 		if !ok {
 			return
 		}
@@ -191,7 +219,7 @@ func (c *connection) write(ctx context.Context) {
 			continue
 		}
 		limit := c.server.WriteTimeout + time.Duration(m.size>>16)*time.Second
-		writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		writing, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), limit)
 		err := c.conn.Write(writing, m.pieces)
 		late := writing.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)
 		cancel()
@@ -202,7 +230,7 @@ func (c *connection) write(ctx context.Context) {
 				c.end(Gone)
 			}
 			c.out.discard()
-			return
+			continue
 		}
 		c.server.Count.Sent()
 	}

@@ -11,15 +11,18 @@ import (
 )
 
 // queue holds messages for a client until they are written. It is bounded by messages and bytes: beyond the bounds
-// notifications that can be missed are dropped, and whoever sends something else waits.
+// notifications that can be missed are dropped, and whoever sends something else waits. It has one writer at a time, and
+// none while there is nothing to write: most connections are quiet, and a goroutine costs more than they do.
 type queue struct {
 	maxMessages, maxBytes int
+	write                 func() // starts a writer, which takes until there is nothing left
 
 	mu       sync.Mutex
+	writing  bool
 	messages []outgoing
 	bytes    int
 	closed   bool
-	changed  chan struct{} // closed and replaced when something changes
+	room     chan struct{} // not nil while someone waits for room; closed and forgotten when something changes
 }
 
 // outgoing is one message in pieces.
@@ -32,13 +35,24 @@ type outgoing struct {
 
 var errClosed = errors.New("the connection ended")
 
-func newQueue(maxMessages, maxBytes int) *queue {
-	return &queue{maxMessages: maxMessages, maxBytes: maxBytes, changed: make(chan struct{})}
+func newQueue(maxMessages, maxBytes int, write func()) *queue {
+	return &queue{maxMessages: maxMessages, maxBytes: maxBytes, write: write}
 }
 
+// begin starts a writer if there is none; mu is held.
+func (q *queue) begin() {
+	if !q.writing {
+		q.writing = true
+		q.write()
+	}
+}
+
+// signal wakes those who wait for room; mu is held.
 func (q *queue) signal() {
-	close(q.changed)
-	q.changed = make(chan struct{})
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
 }
 
 // put appends a message, if need be once there is room. A droppable one that finds no room is dropped. It fails
@@ -56,56 +70,55 @@ func (q *queue) put(ctx context.Context, m outgoing, droppable bool) error {
 		case !full:
 			q.messages = append(q.messages, m)
 			q.bytes += m.size
-			q.signal()
+			q.begin()
 			q.mu.Unlock()
 			return nil
 		case droppable:
 			q.mu.Unlock()
 			return nil
 		}
-		changed := q.changed
+		if q.room == nil {
+			q.room = make(chan struct{})
+		}
+		room := q.room
 		q.mu.Unlock()
 		select {
-		case <-changed:
+		case <-room:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// take waits for a message and removes it. ok is false once the queue is closed and empty.
-func (q *queue) take() (m outgoing, ok bool) {
-	for {
-		q.mu.Lock()
-		if len(q.messages) > 0 {
-			m = q.messages[0]
-			q.messages[0] = outgoing{}
-			q.messages = q.messages[1:]
-			q.bytes -= m.size
-			q.signal()
-			q.mu.Unlock()
-			return m, true
-		}
-		closed, changed := q.closed, q.changed
-		q.mu.Unlock()
-		if closed {
-			return outgoing{}, false
-		}
-		<-changed
+// take removes a message for the writer. ok is false where there is none: the writer ends then, for good where last.
+func (q *queue) take() (m outgoing, ok, last bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.messages) == 0 {
+		q.messages = nil
+		q.writing = q.closed // nobody writes behind the last writer
+		return outgoing{}, false, q.closed
 	}
+	m = q.messages[0]
+	q.messages[0] = outgoing{}
+	q.messages = q.messages[1:]
+	q.bytes -= m.size
+	q.signal()
+	return m, true, false
 }
 
-// close ends the queue: what is in it can still be taken.
+// close ends the queue: what is in it is still written.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.closed {
 		q.closed = true
 		q.signal()
+		q.begin()
 	}
 }
 
-// discard ends the queue and empties it: nobody will write any more.
+// discard ends the queue and empties it, on behalf of its writer: nobody will write any more.
 func (q *queue) discard() {
 	q.close()
 	q.mu.Lock()

@@ -14,7 +14,7 @@ func message(size int) outgoing { return outgoing{pieces: [][]byte{make([]byte, 
 
 func TestAFullQueueDropsWhatCanBeMissedAndHoldsUpTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(2, 100)
+		q := newQueue(2, 100, func() {})
 		ctx := t.Context()
 		for range 2 {
 			if err := q.put(ctx, message(10), false); err != nil {
@@ -33,7 +33,8 @@ func TestAFullQueueDropsWhatCanBeMissedAndHoldsUpTheRest(t *testing.T) {
 		default:
 		}
 		for _, want := range []int{10, 10, 20} {
-			m, ok := q.take()
+			m, ok, _ := q.take()
+			synctest.Wait()
 			if !ok || m.size != want {
 				t.Fatalf("took %d, %v; want %d", m.size, ok, want)
 			}
@@ -45,7 +46,7 @@ func TestAFullQueueDropsWhatCanBeMissedAndHoldsUpTheRest(t *testing.T) {
 }
 
 func TestAQueueTakesOneMessageOfAnySize(t *testing.T) {
-	q := newQueue(10, 100)
+	q := newQueue(10, 100, func() {})
 	if err := q.put(t.Context(), message(1000), false); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func TestAQueueTakesOneMessageOfAnySize(t *testing.T) {
 }
 
 func TestAClosedQueueIsEmptiedAndTakesNoMore(t *testing.T) {
-	q := newQueue(10, 100)
+	q := newQueue(10, 100, func() {})
 	if err := q.put(t.Context(), message(1), false); err != nil {
 		t.Fatal(err)
 	}
@@ -65,11 +66,51 @@ func TestAClosedQueueIsEmptiedAndTakesNoMore(t *testing.T) {
 	if err := q.put(t.Context(), message(1), false); !errors.Is(err, errClosed) {
 		t.Errorf("got %v", err)
 	}
-	if _, ok := q.take(); !ok {
+	if _, ok, _ := q.take(); !ok {
 		t.Error("what was queued is lost")
 	}
-	if _, ok := q.take(); ok {
-		t.Error("there is more than was put")
+	if _, ok, last := q.take(); ok || !last {
+		t.Error("there is more than was put, or the end is not told")
+	}
+}
+
+// There is one writer while there is something to write, and one at the end, which closes the connection.
+func TestAQueueHasAWriterWhenItNeedsOne(t *testing.T) {
+	began := 0
+	q := newQueue(10, 100, func() { began++ })
+	put := func(writers int) {
+		t.Helper()
+		if err := q.put(t.Context(), message(1), false); err != nil {
+			t.Fatal(err)
+		}
+		if began != writers {
+			t.Fatalf("%d writers began, want %d", began, writers)
+		}
+	}
+	take := func(wantOK, wantLast bool) {
+		t.Helper()
+		if _, ok, last := q.take(); ok != wantOK || last != wantLast {
+			t.Fatalf("took %v, last %v", ok, last)
+		}
+	}
+	put(1)
+	put(1)
+	take(true, false)
+	take(true, false)
+	put(1)
+	take(true, false)
+	take(false, false)
+	put(2)
+	take(true, false)
+	take(false, false)
+	q.close()
+	if began != 3 {
+		t.Errorf("nobody sees to the end: %d writers began", began)
+	}
+	take(false, true)
+	q.close()
+	if began != 3 {
+		t.Errorf("another writer began behind the last: %d", began)
 	}
 }
 

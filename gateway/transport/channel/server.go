@@ -78,9 +78,10 @@ type Options struct {
 	EndSession bool
 	// Authorized is asked every minute whether the client's credential is still valid; nil where it can't end.
 	Authorized func(ctx context.Context) bool
-	// KeepAlive is called over and over, each time once a while has gone by; an error ends the connection. Nil
+	// KeepAlive is called over and over, each time once KeepAliveEvery has gone by; an error ends the connection. Nil
 	// where the transport looks after that itself.
-	KeepAlive func(ctx context.Context) error
+	KeepAlive      func(ctx context.Context) error
+	KeepAliveEvery time.Duration
 }
 
 // Serve serves a connection until it ends, and closes it. The client's Header must be nil.
@@ -98,10 +99,10 @@ func (s *Server) Serve(ctx context.Context, conn Conn, client engine.Client, o O
 	s.open.Add(1)
 	defer s.open.Add(-1)
 	s.Count.Connected()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
-	newConnection(s, conn, client, o).serve(ctx, cancel)
+	c := newConnection(ctx, s, conn, client, o)
+	defer c.cancel()
+	defer context.AfterFunc(s.ctx, c.cancel)()
+	c.serve()
 }
 
 // Shutdown waits until all connections have ended, and cuts off those that are left when ctx ends. Draining must

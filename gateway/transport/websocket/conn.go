@@ -15,7 +15,6 @@ import (
 // conn is a WebSocket as a channel.Conn.
 type conn struct {
 	ws      *websocket.Conn
-	ping    time.Duration
 	writing atomic.Bool
 	buffer  []byte
 	closed  sync.Once
@@ -91,16 +90,9 @@ func code(why channel.Reason) websocket.StatusCode {
 // pongTime is how long a client may take to say that it is there.
 const pongTime = 30 * time.Second
 
-// keepAlive waits a while and asks the client whether it is there. While something is being written there is no
-// need: the writer has a limit of its own.
+// keepAlive asks the client whether it is there. While something is being written there is no need: the writer has a
+// limit of its own.
 func (c *conn) keepAlive(ctx context.Context) error {
-	wait := time.NewTimer(c.ping)
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 	if c.writing.Load() {
 		return nil
 	}

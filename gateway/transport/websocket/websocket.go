@@ -46,7 +46,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok || !h.Guard.Enter(w, principal) {
 		return
 	}
-	defer h.Guard.Leave(principal)
+	serving := false
+	defer func() {
+		if !serving {
+			h.Guard.Leave(principal)
+		}
+	}()
 	client := engine.Client{Principal: principal, View: r.PathValue("view"), Transport: telemetry.TransportWebSocket}
 	if !h.Server.Engine.HasView(client.View) {
 		guard.Refuse(w, http.StatusNotFound, "no view or server has this name")
@@ -65,7 +70,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The guard has looked at the origin.
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
+	ws, err := websocket.Accept(slim{w}, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
 	if err != nil {
 		return // Accept has answered
 	}
@@ -78,13 +83,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ping == 0 {
 		ping = 15 * time.Second
 	}
-	c := &conn{ws: ws, ping: ping}
+	c := &conn{ws: ws}
 	bearer, _ := access.Bearer(r.Header)
-	h.Server.Serve(context.WithoutCancel(r.Context()), c, client, channel.Options{
+	options := channel.Options{
 		Session:    token,
 		Authorized: func(ctx context.Context) bool { return h.Guard.Still(ctx, bearer, principal) },
-		KeepAlive:  c.keepAlive,
-	})
+		KeepAlive:  c.keepAlive, KeepAliveEvery: ping,
+	}
+	ctx := context.WithoutCancel(r.Context())
+	serving = true
+	go func() { // the server waits for it; what the HTTP request has of memory is given back
+		defer h.Guard.Leave(principal)
+		h.Server.Serve(ctx, c, client, options)
+	}()
 }
 
 // offeredBearer puts an offered credential where the others are. A header that a client did send counts alone.
