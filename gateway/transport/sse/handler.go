@@ -22,6 +22,7 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
+	"erlmcp.dev/gateway/transport/takeover"
 	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/telemetry"
 )
@@ -45,6 +46,7 @@ type Handler struct {
 	Log   *slog.Logger
 
 	open    atomic.Int64
+	streams takeover.Streams
 	start   sync.Once
 	ctx     context.Context // ends requests that Shutdown does not wait for
 	cancel  context.CancelFunc
@@ -88,7 +90,8 @@ func (h *Handler) init() {
 // Connections is how many streams are open.
 func (h *Handler) Connections() int { return int(h.open.Load()) }
 
-// Shutdown waits until the requests that were taken are carried out, and ends those that are left when ctx ends.
+// Shutdown waits until the requests that were taken are carried out, and ends those that are left when ctx ends. Draining
+// must have ended before.
 func (h *Handler) Shutdown(ctx context.Context) {
 	h.init()
 	h.mu.Lock()
@@ -103,6 +106,7 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	}
 	h.cancel()
 	<-h.quiet()
+	h.streams.Shutdown(ctx)
 }
 
 // quiet is closed once no request runs.
@@ -143,7 +147,12 @@ func (h *Handler) Stream(w http.ResponseWriter, r *http.Request) {
 	if !ok || !h.Guard.Enter(w, client.Principal) {
 		return
 	}
-	defer h.Guard.Leave(client.Principal)
+	taken := false
+	defer func() {
+		if !taken {
+			h.Guard.Leave(client.Principal)
+		}
+	}()
 	if h.Draining.Err() != nil {
 		unavailable(w, "this gateway is stopping; connect anew")
 		return
@@ -152,18 +161,29 @@ func (h *Handler) Stream(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	taken = h.streams.Serve(w, r, func(response *takeover.Response) {
+		defer h.Guard.Leave(client.Principal)
+		h.serve(response.Context(), response, client, session.Token())
+	})
+	if !taken {
+		h.serve(r.Context(), w, client, session.Token())
+	}
+}
+
+// serve passes a session's standing stream on until the client is gone, the session ended or the gateway has drained.
+func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, client engine.Client, token string) {
 	h.open.Add(1)
 	defer h.open.Add(-1)
 	h.Count.Connected()
-	endpoint := url.URL{Path: "/messages", RawQuery: url.Values{parameter: {session.Token()}}.Encode()}
+	endpoint := url.URL{Path: "/messages", RawQuery: url.Values{parameter: {token}}.Encode()}
 	if client.View != "" {
 		endpoint.Path += "/" + client.View
 	}
-	s := newStream(r.Context(), w, h)
-	s.open(endpoint.String(), session.Token())
-	h.follow(s, client, session.Token())
+	s := newStream(ctx, w, h)
+	s.open(endpoint.String(), token)
+	h.follow(s, client, token)
 	s.end()
-	h.leave(client, session.Token())
+	h.leave(client, token)
 }
 
 // session is the one that the client comes back to, or a new one. Where ok is false the answer was written. A browser's
@@ -249,10 +269,17 @@ const lingerTime = 250 * time.Millisecond
 // follow passes on the session's standing stream until the client is gone, the session ended or the gateway has
 // drained.
 func (h *Handler) follow(s *stream, c engine.Client, token string) {
-	var draining sync.WaitGroup
-	defer draining.Wait()
-	defer s.cancel()
-	draining.Go(func() { h.drain(s) })
+	drained := make(chan struct{})
+	waiting := context.AfterFunc(h.Draining, func() {
+		defer close(drained)
+		h.drain(s)
+	})
+	defer func() {
+		s.cancel()
+		if !waiting() {
+			<-drained
+		}
+	}()
 	wait := firstWait
 	for s.ctx.Err() == nil {
 		began := time.Now()
@@ -274,13 +301,8 @@ func (h *Handler) follow(s *stream, c engine.Client, token string) {
 	}
 }
 
-// drain ends a stream once the gateway stops and the requests that it took are answered.
+// drain ends a stream, of a gateway that stops, once the requests that it took are answered.
 func (h *Handler) drain(s *stream) {
-	select {
-	case <-h.Draining.Done():
-	case <-s.ctx.Done():
-		return
-	}
 	select {
 	case <-h.quiet():
 	case <-s.ctx.Done():

@@ -14,6 +14,7 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
+	"erlmcp.dev/gateway/transport/takeover"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
 )
@@ -35,16 +36,19 @@ type Handler struct {
 	// Count counts connections and messages. Optional.
 	Count transport.Counter
 
-	open atomic.Int64
+	open    atomic.Int64
+	streams takeover.Streams
 }
+
+// Shutdown waits until the streams that were taken from the HTTP server have ended, or ctx has. Draining must have ended
+// before.
+func (h *Handler) Shutdown(ctx context.Context) { h.streams.Shutdown(ctx) }
 
 // Connections is how many requests are being served now.
 func (h *Handler) Connections() int { return int(h.open.Load()) }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.open.Add(1)
-	defer h.open.Add(-1)
 	if transport.First(r.Context()) {
 		h.count().Connected()
 	}
@@ -53,17 +57,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok || !h.Guard.Enter(w, principal) {
 		return
 	}
-	defer h.Guard.Leave(principal)
+	h.open.Add(1)
+	leave := func() {
+		h.open.Add(-1)
+		h.Guard.Leave(principal)
+	}
 	client := engine.Client{Principal: principal, View: r.PathValue("view"), Transport: Transport, Header: r.Header}
-	if !h.Engine.HasView(client.View) {
-		guard.Refuse(w, http.StatusNotFound, "no view or server has this name")
+	if r.Method == http.MethodGet && h.Engine.HasView(client.View) {
+		h.stream(w, r, client, leave)
 		return
 	}
-	switch r.Method {
-	case http.MethodPost:
+	defer leave()
+	switch {
+	case !h.Engine.HasView(client.View):
+		guard.Refuse(w, http.StatusNotFound, "no view or server has this name")
+	case r.Method == http.MethodPost:
 		h.post(w, r, client)
-	case http.MethodGet, http.MethodDelete:
-		h.stream(w, r, client)
+	case r.Method == http.MethodDelete:
+		h.end(w, r, client)
 	default:
 		notAllowed(w)
 	}
@@ -96,7 +107,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, c engine.Client) 
 		return
 	}
 	h.count().Received()
-	out := h.newReply(w, r, accept)
+	out := h.newReply(r.Context(), w, accept)
 	defer out.stop()
 	m, err := jsonrpc.Parse(body)
 	switch {
@@ -206,35 +217,70 @@ func refuseSession(w http.ResponseWriter, err error) {
 	}
 }
 
-// stream serves GET, the session's standing stream or the rest of a broken one, and DELETE.
-func (h *Handler) stream(w http.ResponseWriter, r *http.Request, c engine.Client) {
-	if v := r.Header.Get(mcp.HeaderVersion); v >= mcp.ModernVersions[0] {
-		w.Header().Set("Allow", "POST")
-		guard.Refuse(w, http.StatusMethodNotAllowed, "revision "+mcp.ModernVersions[0]+" knows POST only")
-		return
+// knowsSessions refuses what only sessions have to clients of the modern era. Where it returns false the answer was
+// written.
+func knowsSessions(w http.ResponseWriter, r *http.Request) bool {
+	if r.Header.Get(mcp.HeaderVersion) < mcp.ModernVersions[0] {
+		return true
 	}
-	events, ok := accepted(r.Header)
-	if r.Method == http.MethodGet && (!ok || !events) {
-		guard.Refuse(w, http.StatusNotAcceptable, "Accept must allow text/event-stream")
+	w.Header().Set("Allow", "POST")
+	guard.Refuse(w, http.StatusMethodNotAllowed, "revision "+mcp.ModernVersions[0]+" knows POST only")
+	return false
+}
+
+// end serves DELETE.
+func (h *Handler) end(w http.ResponseWriter, r *http.Request, c engine.Client) {
+	if !knowsSessions(w, r) {
 		return
 	}
 	session, ok := h.session(r, c, w, nil)
 	if !ok {
 		return
 	}
-	if r.Method == http.MethodDelete {
-		if err := session.Close(r.Context()); err != nil {
-			refuseSession(w, err)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
+	if err := session.Close(r.Context()); err != nil {
+		refuseSession(w, err)
 		return
 	}
-	out := h.newReply(w, r, true)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// stream serves GET, the session's standing stream or the rest of a broken one. Its connection is taken from the HTTP
+// server, where that can be. leave is called once the stream has ended.
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, c engine.Client, leave func()) {
+	taken := false
+	defer func() {
+		if !taken {
+			leave()
+		}
+	}()
+	if !knowsSessions(w, r) {
+		return
+	}
+	if events, ok := accepted(r.Header); !ok || !events {
+		guard.Refuse(w, http.StatusNotAcceptable, "Accept must allow text/event-stream")
+		return
+	}
+	c.Header = http.Header{} // none matters any more, and a stream may be open for long
+	session, ok := h.session(r, c, w, nil)
+	if !ok {
+		return
+	}
+	after := r.Header.Get(mcp.HeaderLastEvent)
+	taken = h.streams.Serve(w, r, func(response *takeover.Response) {
+		defer leave()
+		h.listen(response.Context(), response, session, after)
+	})
+	if !taken {
+		h.listen(r.Context(), w, session, after)
+	}
+}
+
+// listen passes on a session's stream.
+func (h *Handler) listen(ctx context.Context, w http.ResponseWriter, session *engine.Session, after string) {
+	out := h.newReply(ctx, w, true)
 	out.version = session.Version()
 	defer out.stop()
 	defer context.AfterFunc(h.Draining, out.cancel)()
-	after := r.Header.Get(mcp.HeaderLastEvent)
 	if after == "" {
 		out.start()
 	} else {

@@ -32,8 +32,8 @@ type reply struct {
 	buffer  []byte
 }
 
-func (h *Handler) newReply(w http.ResponseWriter, r *http.Request, events bool) *reply {
-	ctx, cancel := context.WithCancel(r.Context())
+func (h *Handler) newReply(ctx context.Context, w http.ResponseWriter, events bool) *reply {
+	ctx, cancel := context.WithCancel(ctx)
 	return &reply{w: w, ctx: ctx, cancel: cancel, events: events, handler: h, began: time.Now()}
 }
 

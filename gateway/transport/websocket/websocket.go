@@ -15,6 +15,7 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/gateway/transport/channel"
 	"erlmcp.dev/gateway/transport/guard"
+	"erlmcp.dev/gateway/transport/takeover"
 	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/telemetry"
@@ -70,7 +71,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The guard has looked at the origin.
-	ws, err := websocket.Accept(slim{w}, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
+	ws, err := websocket.Accept(takeover.Hijacker{ResponseWriter: w}, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, InsecureSkipVerify: true})
 	if err != nil {
 		return // Accept has answered
 	}

@@ -33,30 +33,27 @@ func (p *process) newTransports(e *engine.Engine, g *guard.Guard) *transports {
 		tcp:  &tcp.Handler{Server: p.channels(telemetry.TransportTCP, e), Guard: g},
 		sse:  &sse.Handler{Engine: e, Guard: g, KeepAlive: quiet, Draining: p.draining, Count: p.metrics.Transport(telemetry.TransportSSE), Log: p.log},
 	}
-	p.add("sse requests", func(ctx context.Context) error {
+	p.drains("sse requests", t.sse.Shutdown)
+	p.drains("http streams", t.http.Shutdown)
+	return t
+}
+
+// drains has something end when the process stops, within the drain time.
+func (p *process) drains(name string, end func(context.Context)) {
+	p.add(name, func(ctx context.Context) error {
 		<-ctx.Done()
-		p.untilDrained(t.sse.Shutdown)
+		drain, cancel := context.WithTimeout(context.Background(), p.cfg.Drain)
+		defer cancel()
+		end(drain)
 		return nil
 	})
-	return t
 }
 
 // channels serves the duplex connections of a transport. On stopping, open requests get the drain time.
 func (p *process) channels(transport string, e *engine.Engine) *channel.Server {
 	s := &channel.Server{Engine: e, Draining: p.draining, Count: p.metrics.Transport(transport), Log: p.log}
-	p.add(transport+" connections", func(ctx context.Context) error {
-		<-ctx.Done()
-		p.untilDrained(s.Shutdown)
-		return nil
-	})
+	p.drains(transport+" connections", s.Shutdown)
 	return s
-}
-
-// untilDrained gives something the drain time to end.
-func (p *process) untilDrained(end func(context.Context)) {
-	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Drain)
-	defer cancel()
-	end(ctx)
 }
 
 // connections counts what is open, by transport.
