@@ -94,7 +94,7 @@ func install(ctx context.Context, pkg string) error {
 		return fmt.Errorf("tests need %s: run sudo apt-get install -y redis-server postgresql", pkg)
 	}
 	try := func(args ...string) error {
-		command := exec.CommandContext(ctx, apt, args...)
+		command := exec.CommandContext(ctx, apt, append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...) // another may be at it
 		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		return run(command)
 	}
