@@ -14,7 +14,7 @@ Saves into one file under BACKUP_DIR (/backup/erlmcp/data) the database as of on
 checksums, and checks the result. Redis is not saved: it holds live state, which clients make anew (sessions of older
 clients end with it). The database is
 
-  by default           the Postgres of ERLMCP_DB_URL, or of ERLMCP_DB_HOST, _PORT, _NAME, _USER and _PASSWORD[_FILE]
+  by default           the Postgres of ERLMCP_DB_URL, or of ERLMCP_DB_HOST and the like, read as erlmcp does
   --compose            the one of the compose stack here
   --kubernetes         the chart's own (pod erlmcp-postgres-0)
   --container NAME     the embedded one of a container that runs `erlmcp up`

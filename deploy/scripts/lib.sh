@@ -88,30 +88,35 @@ forget() {
 	done < <(find "$directory" -maxdepth 1 -name "$pattern" ! -name '*.sha256' -mtime "+$days")
 }
 
-# database: where Postgres is, from ERLMCP_DB_URL or ERLMCP_DB_*, in the variables that its programs read, so that no
-# password is on a command line.
+# decoded TEXT: a part of a URL without its percent signs.
+decoded() {
+	local text=${1//\\/\\\\}
+	printf '%b' "${text//%/\\x}"
+}
+
+# database: where Postgres is, from ERLMCP_DB_URL or ERLMCP_DB_* as erlmcp itself reads them, in the variables that
+# Postgres' programs read, so that no password is on a command line.
 database() {
-	if [ -n "${ERLMCP_DB_URL:-}" ]; then
-		local credentials=${ERLMCP_DB_URL#*://}
-		credentials=${credentials%%@*}
-		url=$ERLMCP_DB_URL
-		case $credentials in
-		*:*)
-			PGPASSWORD=${credentials#*:}
-			export PGPASSWORD
-			url="${ERLMCP_DB_URL%%://*}://${credentials%%:*}@${ERLMCP_DB_URL#*@}"
+	PGPASSWORD=${ERLMCP_DB_PASSWORD:-${PGPASSWORD:-}}
+	[ -z "${ERLMCP_DB_PASSWORD_FILE:-}" ] || PGPASSWORD=$(cat "$ERLMCP_DB_PASSWORD_FILE")
+	url=${ERLMCP_DB_URL:-}
+	[ -z "${ERLMCP_DB_URL_FILE:-}" ] || url=$(cat "$ERLMCP_DB_URL_FILE")
+	if [ -n "$url" ]; then
+		local rest=${url#*://} authority credentials
+		authority=${rest%%[/?#]*}
+		credentials=${authority%@*}
+		case $authority in
+		*:*@*)
+			PGPASSWORD=$(decoded "${credentials#*:}")
+			url="${url%%://*}://${credentials%%:*}@${authority##*@}${rest#"$authority"}"
 			;;
 		esac
 	else
 		export PGHOST=${ERLMCP_DB_HOST:-localhost} PGPORT=${ERLMCP_DB_PORT:-5432} PGUSER=${ERLMCP_DB_USER:-erlmcp}
-		if [ -n "${ERLMCP_DB_PASSWORD_FILE:-}" ]; then
-			PGPASSWORD=$(cat "$ERLMCP_DB_PASSWORD_FILE")
-		else
-			PGPASSWORD=${ERLMCP_DB_PASSWORD:-}
-		fi
-		export PGPASSWORD
+		[ -z "${ERLMCP_DB_SSLMODE:-}" ] || export PGSSLMODE=$ERLMCP_DB_SSLMODE
 		url=${ERLMCP_DB_NAME:-erlmcp}
 	fi
+	export PGPASSWORD
 }
 
 # postgres PROGRAM ARGUMENTS...: runs one of Postgres' programs where --compose, --kubernetes or the environment says

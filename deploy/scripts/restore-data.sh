@@ -15,7 +15,7 @@ refused with what is wrong with it, and nothing is changed; a restore that fails
 and metrics service before, and start them after: they read the restored tables. Processes of a newer release bring the
 tables up to date when they start.
 
-  by default           into the Postgres of ERLMCP_DB_URL, or of ERLMCP_DB_HOST, _PORT, _NAME, _USER and _PASSWORD[_FILE]
+  by default           into the Postgres of ERLMCP_DB_URL, or of ERLMCP_DB_HOST and the like, read as erlmcp does
   --compose            into the one of the compose stack here
   --kubernetes         into the chart's own (pod erlmcp-postgres-0)
   --data-dir DIR       into an embedded one, while its erlmcp is stopped
