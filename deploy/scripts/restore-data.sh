@@ -66,6 +66,9 @@ if [ -n "$dry" ]; then
 fi
 [ -n "$yes" ] || fail "this replaces the database; give --yes if that is meant"
 
+# What psql says when all is committed.
+committed=erlmcp-restored
+
 # restorer turns a dump on its input into SQL, with the pg_restore of where the database is.
 restorer() {
 	case $where in
@@ -83,10 +86,23 @@ if [ "$where" = embedded ]; then
 	done
 else
 	[ "$where" != environment ] || { need pg_restore psql; database; }
-	# All or nothing. The public schema goes first, so that tables which the backup did not have go too.
+	# First the whole of it as SQL, here: of a dump that breaks off on its way nothing reaches the database.
+	restorer < "$work/database.dump" > "$work/dump.sql" || fail "pg_restore failed; nothing was changed"
+	case $(tail -n 20 "$work/dump.sql") in
+	*'-- PostgreSQL database dump complete'*) ;;
+	*) fail "what pg_restore wrote breaks off; nothing was changed" ;;
+	esac
+	# All or nothing: BEGIN and COMMIT are part of the text, since psql --single-transaction commits what it has when its
+	# input breaks off. The public schema goes first, so that tables which the backup did not have go too.
 	{
-		printf 'DROP SCHEMA IF EXISTS public CASCADE;\nCREATE SCHEMA public;\n'
-		restorer < "$work/database.dump" | grep -v -e '^CREATE SCHEMA public;' -e '^COMMENT ON SCHEMA public'
-	} | postgres psql --no-psqlrc --quiet --single-transaction --set ON_ERROR_STOP=1 > /dev/null
+		printf 'BEGIN;\nDROP SCHEMA IF EXISTS public CASCADE;\nCREATE SCHEMA public;\n'
+		LC_ALL=C awk '/^COPY .* FROM stdin;$/ { rows = 1 } /^\\\.$/ { rows = 0 }
+			rows || !/^(CREATE SCHEMA public;|COMMENT ON SCHEMA public)/' "$work/dump.sql"
+		printf 'COMMIT;\n\\echo %s\n' "$committed"
+	} > "$work/restore.sql"
+	postgres psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 < "$work/restore.sql" > "$work/said" ||
+		fail "psql failed; nothing was changed, unless its connection broke at the very end"
+	grep -qx "$committed" "$work/said" ||
+		fail "psql did not get all of it; nothing was changed, unless its connection broke at the very end"
 fi
 say "restored; start erlmcp, and look at /ready"
