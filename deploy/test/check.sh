@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks what deployments are made of without running it: check.sh DIRECTORY-OF-TOOLS. Chart: lint, every values file,
-# the schema's refusals, the objects and names that operators rely on. Manifests: fresh, valid for several releases of
-# Kubernetes. Compose files: as compose and Swarm read them, where docker is installed.
+# the schema's refusals, the objects and names that operators rely on, and how they fit together (test/chart).
+# Manifests: fresh. Both: valid for several releases of Kubernetes. Compose files: as compose and Swarm read them, where
+# docker is installed.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 helm=$1/helm validate=$1/kubectl-validate
@@ -24,22 +25,29 @@ refuses() { # REASON ARGUMENTS...
 	! template "$@" > /dev/null 2> "$work/refused" || die "the chart takes $*"
 	grep -q -- "$reason" "$work/refused" || die "the chart refuses $* without saying \"$reason\": $(cat "$work/refused")"
 }
-valid() { # FILE...: for each release
+releases=(1.25 1.27 1.29 1.30)
+valid() { # RELEASE FILE...
+	"$validate" "${@:2}" --version "$1" > "$work/valid" 2>&1 || { cat "$work/valid"; die "not valid for Kubernetes $1"; }
+}
+rendered() { # NAME ARGUMENTS...: as it is looked at below, and for each release
 	local release
-	for release in 1.25 1.27 1.29 1.30; do
-		"$validate" "$@" --version "$release" > "$work/valid" 2>&1 || { cat "$work/valid"; die "not valid for Kubernetes $release"; }
+	template "${@:2}" > "$work/$1.yaml"
+	for release in "${releases[@]}"; do
+		mkdir -p "$work/$release"
+		template "${@:2}" --kube-version "$release.0" > "$work/$release/$1.yaml"
 	done
 }
 
 "$helm" lint ./helm/erlmcp --quiet
-template > "$work/default.yaml"
-for values in prod us-east us-west; do
-	template --values "helm/erlmcp/values-$values.yaml" --set "erlmcp.erlang.cookie=$(openssl rand -base64 48 | tr -d '\n')" > "$work/$values.yaml"
-done
-template --set networkPolicy.enabled=false --set tls.clients=true --set storage.enabled=true --set autoscaling.enabled=true \
+rendered default
+rendered prod --values helm/erlmcp/values-prod.yaml --set "erlmcp.erlang.cookie=$(openssl rand -base64 48 | tr -d '\n')"
+rendered us-east --values helm/erlmcp/values-us-east.yaml
+rendered us-west --values helm/erlmcp/values-us-west.yaml
+rendered others --set networkPolicy.enabled=false --set tls.clients=true --set storage.enabled=true --set autoscaling.enabled=true \
 	--set image.registry=registry.example.com --set 'servers[0].name=a' --set 'servers[0].url=https://a.example.com/mcp' \
-	--set otel.endpoint=http://collector:4317 --set ingress.enabled=true > "$work/others.yaml"
-valid "$work"/default.yaml "$work"/prod.yaml "$work"/us-east.yaml "$work"/us-west.yaml "$work"/others.yaml
+	--set otel.endpoint=http://collector:4317 --set ingress.enabled=true --set database.password=secret --set database.caSecret=authority \
+	--set postgres.persistence.whenDeleted=Delete
+for release in "${releases[@]}"; do valid "$release" "$work/$release"/*.yaml; done
 template --api-versions monitoring.coreos.com/v1 --set gatewayAPI.enabled=true --set 'gatewayAPI.parentRefs[0].name=edge' > "$work/operators.yaml"
 
 for role in gateway session registry metrics; do
@@ -56,9 +64,10 @@ has "$work/default.yaml" StatefulSet erlmcp-postgres
 has "$work/prod.yaml" HorizontalPodAutoscaler erlmcp-cluster
 has "$work/prod.yaml" Ingress erlmcp
 has "$work/operators.yaml" ServiceMonitor erlmcp
+has "$work/operators.yaml" PrometheusRule erlmcp-alerts
 has "$work/operators.yaml" HTTPRoute erlmcp
 grep -q 'image: ghcr.io/your-org/erlmcp:3.0.0$' "$work/prod.yaml" || die "the image is not put together from registry, repository and tag"
-! grep -q 'kind: ServiceMonitor' "$work/default.yaml" || die "a ServiceMonitor though there is no operator"
+! grep -Eq 'kind: (ServiceMonitor|PrometheusRule|HTTPRoute)' "$work/default.yaml" || die "objects of an operator's though there is none"
 ! grep -q 'name: erlmcp-postgres$' "$work/prod.yaml" || die "the bundled Postgres is in production"
 
 refuses "additional properties 'replicaCoun'" --set erlmcp.replicaCoun=3
@@ -67,6 +76,7 @@ refuses "minLength" --set postgres.enabled=false
 refuses "the example's" --set erlmcp.erlang.cookie=change-me-to-secure-random-value
 refuses "/erlmcp/erlang/cookie" --set erlmcp.erlang.cookie=short
 refuses "must be below terminationGracePeriodSeconds" --set drainSeconds=55
+(cd test && HELM=$(readlink -f "../$helm") go test -count=1 -tags helm ./chart) || die "test/chart"
 
 mkdir "$work/k8s"
 deploy/k8s/generate.sh "$helm" "$work/k8s"
@@ -75,7 +85,7 @@ for file in "$work"/k8s/*.yaml; do
 done
 manifests=()
 for name in namespace rbac configmap statefulset service ingress hpa pdb network-policy monitoring; do manifests+=("k8s/$name.yaml"); done
-valid "${manifests[@]}"
+for release in "${releases[@]}"; do valid "$release" "${manifests[@]}"; done
 has k8s/statefulset.yaml StatefulSet erlmcp-cluster
 has k8s/service.yaml Service erlmcp-headless
 

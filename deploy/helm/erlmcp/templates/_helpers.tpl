@@ -80,7 +80,42 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* The environment of every process: who it is, and where the secrets are. The rest is in the ConfigMap. */ -}}
+{{- /* What holds for every process and is no secret: the ConfigMap's variables. */ -}}
+{{- define "erlmcp.settings" -}}
+ERLMCP_ENV: {{ .Values.global.environment | quote }}
+ERLMCP_LOG_LEVEL: {{ .Values.logging.level | quote }}
+ERLMCP_LOG_FORMAT: {{ .Values.logging.format | quote }}
+ERLMCP_DATA_DIR: /var/lib/erlmcp
+ERLMCP_DRAIN_TIME: {{ .Values.drainSeconds }}s
+ERL_AFLAGS: "-proto_dist {{ .Values.erlmcp.erlang.distribution }}"
+ERL_DIST_PORT: {{ .Values.erlmcp.erlang.distPort | quote }}
+ERLANG_DISTRIBUTION_PORT_RANGE: {{ .Values.erlmcp.erlang.portRange | quote }}
+{{- range $role := list "session" "registry" "metrics" }}
+ERLMCP_{{ upper $role }}_ADDR: dns:///{{ include "erlmcp.headless" (list $ $role) }}:{{ include "erlmcp.grpcPort" (list $ $role) }}
+{{- end }}
+ERLMCP_DB_PORT: {{ .Values.database.port | quote }}
+ERLMCP_DB_SSLMODE: {{ .Values.database.sslmode | quote }}
+{{- if .Values.redis.enabled }}
+REDIS_HOST: {{ .Release.Name }}-redis
+REDIS_PORT: "6379"
+{{- else }}
+REDIS_HOST: {{ .Values.externalRedis.host | quote }}
+REDIS_PORT: {{ .Values.externalRedis.port | quote }}
+REDIS_MODE: {{ .Values.externalRedis.mode | quote }}
+REDIS_TLS: {{ .Values.externalRedis.tls | quote }}
+{{- end }}
+{{- if .Values.otel.endpoint }}
+OTEL_ENABLED: "true"
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .Values.otel.endpoint | quote }}
+OTEL_SAMPLING_RATE: {{ .Values.otel.sampling | quote }}
+OTEL_RESOURCE_ATTRIBUTES: "cloud.region={{ .Values.global.region }}"
+{{- end }}
+{{- range $name, $value := .Values.env }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{- /* The environment of every process that is not in the ConfigMap: who it is, and where the secrets are. */ -}}
 {{- define "erlmcp.env" -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -88,11 +123,7 @@ capabilities: {drop: [ALL]}
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
 - {name: ERLMCP_NODE_NAME, value: "erlmcp@$(POD_NAME)"}
 - {name: ERLANG_COOKIE_FILE, value: /etc/erlmcp/secrets/erlang-cookie}
-{{- range $variable, $key := dict "ERLMCP_DB_HOST" "db-host" "ERLMCP_DB_NAME" "db-name" "ERLMCP_DB_USER" "db-user" }}
-- name: {{ $variable }}
-  valueFrom: {secretKeyRef: {name: {{ include "erlmcp.dbSecret" $ }}, key: {{ $key }}}}
-{{- end }}
-- {name: ERLMCP_DB_PASSWORD_FILE, value: /etc/erlmcp/secrets/db-password}
+{{ include "erlmcp.databaseEnv" (list . (include "erlmcp.dbSecret" .)) }}
 - name: REDIS_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ include "erlmcp.redisSecret" . }}, key: redis-password, optional: true}}
 {{- end }}
@@ -103,7 +134,48 @@ capabilities: {drop: [ALL]}
     defaultMode: 0440
     sources:
       - secret: {name: {{ include "erlmcp.secret" . }}, items: [{key: erlang-cookie, path: erlang-cookie}]}
-      - secret: {name: {{ include "erlmcp.dbSecret" . }}, items: [{key: db-password, path: db-password}]}
+      {{- include "erlmcp.databaseSources" (list . (include "erlmcp.dbSecret" .)) | nindent 6 }}
+{{- end }}
+
+{{- /* erlmcp.databaseEnv (list $ secret): how a process finds Postgres; its files are erlmcp.databaseSources'. */ -}}
+{{- define "erlmcp.databaseEnv" -}}
+{{- $root := index . 0 }}{{ $secret := index . 1 -}}
+{{- if $root.Values.postgres.enabled -}}
+- {name: ERLMCP_DB_HOST, value: {{ $root.Release.Name }}-postgres}
+{{- else -}}
+- name: ERLMCP_DB_HOST
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: db-host}}
+{{- end }}
+{{- range $variable, $key := dict "ERLMCP_DB_NAME" "db-name" "ERLMCP_DB_USER" "db-user" }}
+- name: {{ $variable }}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $key }}}}
+{{- end }}
+- {name: ERLMCP_DB_PASSWORD_FILE, value: /etc/erlmcp/secrets/db-password}
+{{- if $root.Values.database.caSecret }}
+- {name: PGSSLROOTCERT, value: /etc/erlmcp/secrets/db-ca.crt}
+{{- end }}
+{{- end }}
+
+{{- define "erlmcp.databaseSources" -}}
+{{- $root := index . 0 }}{{ $secret := index . 1 -}}
+- secret: {name: {{ $secret }}, items: [{key: db-password, path: db-password}]}
+{{- with $root.Values.database.caSecret }}
+- secret: {name: {{ . }}, items: [{key: ca.crt, path: db-ca.crt}]}
+{{- end }}
+{{- end }}
+
+{{- /* erlmcp.databaseData (list $ name): what the Secret for the database holds. A password that is not given is made
+       once and kept in the Secret of this name. */ -}}
+{{- define "erlmcp.databaseData" -}}
+{{- $root := index . 0 }}{{ $name := index . 1 }}{{ $v := $root.Values -}}
+db-host: {{ ternary (printf "%s-postgres" $root.Release.Name) $v.database.host $v.postgres.enabled | b64enc }}
+db-name: {{ $v.database.name | b64enc }}
+db-user: {{ $v.database.user | b64enc }}
+{{- if $v.database.password }}
+db-password: {{ $v.database.password | b64enc }}
+{{- else }}
+db-password: {{ include "erlmcp.kept" (list $root $name "db-password" (randAlphaNum 40)) }}
+{{- end }}
 {{- end }}
 
 {{- /* erlmcp.kept (list $ secret key fallback): what a Secret of the cluster holds, else the fallback; base64. */ -}}

@@ -1,3 +1,6 @@
+{{- /* One Postgres. It reads who may come in from the Secret that erlmcp reads it from. */ -}}
+{{- define "erlmcp.postgres" -}}
+{{- $v := .Values.postgres -}}
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:
@@ -21,19 +24,22 @@ spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
       terminationGracePeriodSeconds: 60
+      # The image's own user.
+      securityContext: {runAsNonRoot: true, runAsUser: 70, runAsGroup: 70, fsGroup: 70, fsGroupChangePolicy: OnRootMismatch, seccompProfile: {type: RuntimeDefault}}
       containers:
         - name: postgres
+          securityContext: {{- include "erlmcp.containerSecurity" . | nindent 12 }}
           env:
             # A directory inside the volume, whose root may hold lost+found.
             - {name: PGDATA, value: /var/lib/postgresql/data/pgdata}
             - name: POSTGRES_USER
-              valueFrom: {secretKeyRef: {name: "{{ .Release.Name }}-db", key: db-user}}
+              valueFrom: {secretKeyRef: {name: {{ include "erlmcp.dbSecret" . }}, key: db-user}}
             - name: POSTGRES_DB
-              valueFrom: {secretKeyRef: {name: "{{ .Release.Name }}-db", key: db-name}}
+              valueFrom: {secretKeyRef: {name: {{ include "erlmcp.dbSecret" . }}, key: db-name}}
             - name: POSTGRES_PASSWORD
-              valueFrom: {secretKeyRef: {name: "{{ .Release.Name }}-db", key: db-password}}
-          image: {{ .Values.image }}
-          imagePullPolicy: {{ .Values.pullPolicy }}
+              valueFrom: {secretKeyRef: {name: {{ include "erlmcp.dbSecret" . }}, key: db-password}}
+          image: {{ $v.image }}
+          imagePullPolicy: {{ $v.pullPolicy }}
           ports:
             - {name: postgres, containerPort: 5432}
           startupProbe:
@@ -46,24 +52,33 @@ spec:
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 3
-          resources: {{- toYaml .Values.resources | nindent 12 }}
+          resources: {{- toYaml $v.resources | nindent 12 }}
           volumeMounts:
             - {name: data, mountPath: /var/lib/postgresql/data}
-      {{- if not .Values.persistence.enabled }}
+            - {name: run, mountPath: /var/run/postgresql}
+            - {name: tmp, mountPath: /tmp}
       volumes:
+        - name: run
+          emptyDir: {}
+        - name: tmp
+          emptyDir: {}
+        {{- if not $v.persistence.enabled }}
         - name: data
           emptyDir: {}
-      {{- end }}
-  {{- if .Values.persistence.enabled }}
+        {{- end }}
+  {{- if $v.persistence.enabled }}
+  {{- if eq $v.persistence.whenDeleted "Delete" }}
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}
+  {{- end }}
   volumeClaimTemplates:
     - metadata:
         name: data
       spec:
         accessModes: [ReadWriteOnce]
-        {{- with .Values.persistence.storageClass }}
+        {{- with $v.persistence.storageClass }}
         storageClassName: {{ . }}
         {{- end }}
-        resources: {requests: {storage: {{ .Values.persistence.size }}}}
+        resources: {requests: {storage: {{ $v.persistence.size }}}}
   {{- end }}
 ---
 apiVersion: v1
@@ -80,6 +95,7 @@ spec:
     app.kubernetes.io/instance: {{ .Release.Name }}
   ports:
     - {name: postgres, port: 5432, targetPort: postgres}
+{{- if .Values.networkPolicy.enabled }}
 ---
 # Only erlmcp's pods come in; nothing goes out.
 apiVersion: networking.k8s.io/v1
@@ -101,3 +117,5 @@ spec:
         - podSelector: {matchLabels: {app: erlmcp, app.kubernetes.io/instance: {{ .Release.Name }}}}
       ports:
         - {protocol: TCP, port: postgres}
+{{- end }}
+{{- end }}

@@ -1,3 +1,6 @@
+{{- /* One Redis. It reads its password from the Secret that erlmcp reads it from. */ -}}
+{{- define "erlmcp.redis" -}}
+{{- $v := .Values.redis -}}
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:
@@ -21,20 +24,27 @@ spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
       terminationGracePeriodSeconds: 60
-      securityContext: {runAsNonRoot: true, runAsUser: 999, runAsGroup: 999, fsGroup: 999, seccompProfile: {type: RuntimeDefault}}
+      securityContext: {runAsNonRoot: true, runAsUser: 999, runAsGroup: 999, fsGroup: 999, fsGroupChangePolicy: OnRootMismatch, seccompProfile: {type: RuntimeDefault}}
       containers:
         - name: redis
-          securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+          securityContext: {{- include "erlmcp.containerSecurity" . | nindent 12 }}
           command: [sh, -c]
           args:
-            - >-
-              printf "requirepass %s\ndir /data\nappendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\nprotected-mode no\n" "$REDIS_PASSWORD" |
-              exec redis-server -
+            # The server takes the shell's place, so that the signal to stop reaches it.
+            - |
+              exec redis-server - <<CONFIG
+              requirepass $REDIS_PASSWORD
+              dir /data
+              appendonly yes
+              appendfsync everysec
+              maxmemory-policy noeviction
+              protected-mode no
+              CONFIG
           env:
             - name: REDIS_PASSWORD
-              valueFrom: {secretKeyRef: {name: "{{ .Release.Name }}-redis", key: redis-password}}
-          image: {{ .Values.image }}
-          imagePullPolicy: {{ .Values.pullPolicy }}
+              valueFrom: {secretKeyRef: {name: {{ include "erlmcp.redisSecret" . }}, key: redis-password}}
+          image: {{ $v.image }}
+          imagePullPolicy: {{ $v.pullPolicy }}
           ports:
             - {name: redis, containerPort: 6379}
           startupProbe:
@@ -47,24 +57,27 @@ spec:
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 3
-          resources: {{- toYaml .Values.resources | nindent 12 }}
+          resources: {{- toYaml $v.resources | nindent 12 }}
           volumeMounts:
             - {name: data, mountPath: /data}
-      {{- if not .Values.persistence.enabled }}
+      {{- if not $v.persistence.enabled }}
       volumes:
         - name: data
           emptyDir: {}
       {{- end }}
-  {{- if .Values.persistence.enabled }}
+  {{- if $v.persistence.enabled }}
+  {{- if eq $v.persistence.whenDeleted "Delete" }}
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}
+  {{- end }}
   volumeClaimTemplates:
     - metadata:
         name: data
       spec:
         accessModes: [ReadWriteOnce]
-        {{- with .Values.persistence.storageClass }}
+        {{- with $v.persistence.storageClass }}
         storageClassName: {{ . }}
         {{- end }}
-        resources: {requests: {storage: {{ .Values.persistence.size }}}}
+        resources: {requests: {storage: {{ $v.persistence.size }}}}
   {{- end }}
 ---
 apiVersion: v1
@@ -81,6 +94,7 @@ spec:
     app.kubernetes.io/instance: {{ .Release.Name }}
   ports:
     - {name: redis, port: 6379, targetPort: redis}
+{{- if .Values.networkPolicy.enabled }}
 ---
 # Only erlmcp's pods come in; nothing goes out.
 apiVersion: networking.k8s.io/v1
@@ -102,3 +116,5 @@ spec:
         - podSelector: {matchLabels: {app: erlmcp, app.kubernetes.io/instance: {{ .Release.Name }}}}
       ports:
         - {protocol: TCP, port: redis}
+{{- end }}
+{{- end }}
