@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests the Helm chart and the plain manifests on a real cluster: install, helm test, upgrade, rollback, scaling and a
-# node's drain under load without a failed call, uninstall that leaves nothing; then the manifests likewise.
+# node's drain under load without a failed call, uninstall that leaves nothing, an install on volumes that stayed; then
+# the manifests likewise.
 set -euo pipefail
 
 usage() {
@@ -257,6 +258,68 @@ nothing_left() { # fails with what is still there, but for what every namespace 
 	die "left behind: $left"
 }
 
+# Whether the cluster makes volumes by itself, as not every small one does.
+makes_volumes() {
+	local code=0
+	k apply -f - <<YAML
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: probe}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 16Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: probe}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  securityContext: {runAsUser: 70, runAsGroup: 70, fsGroup: 70}
+  containers:
+    - name: probe
+      image: $image
+      imagePullPolicy: IfNotPresent
+      command: [/bin/sh, -c, "touch /data/file && exec sleep 300"]
+      readinessProbe: {exec: {command: [test, -e, /data/file]}, periodSeconds: 1}
+      volumeMounts: [{name: data, mountPath: /data}]
+  volumes:
+    - name: data
+      persistentVolumeClaim: {claimName: probe}
+YAML
+	k wait --for=condition=Ready pod/probe --timeout=90s || code=1
+	k delete pod/probe persistentvolumeclaim/probe --timeout=120s
+	return "$code"
+}
+
+# A release that is installed again finds its volume, and the password that is in it.
+reinstall() {
+	local i left persistent=(--set postgres.persistence.enabled=true --set postgres.persistence.size=1Gi)
+	say "install on a volume, uninstall, install again"
+	if ! makes_volumes; then
+		echo "NOT TRIED: this cluster makes no volumes by itself"
+		return
+	fi
+	for i in 1 2; do
+		"$helm" install "$release" "$root/helm/erlmcp" --namespace "$namespace" --values "$work/values.yaml" "${persistent[@]}" \
+			--wait --timeout "${timeout}s" || die "install $i on a volume"
+		all_rolled_out
+		if [ "$i" = 1 ]; then
+			k exec erlmcp-cluster-0 -- timeout 10 wget -q -O - --header "Authorization: Bearer $key" --header 'Content-Type: application/json' \
+				--post-data '{"name":"kept","http":{"url":"http://kept:8081/mcp"}}' http://127.0.0.1:8080/api/v1/servers
+		else
+			k exec erlmcp-cluster-0 -- timeout 10 wget -q -O - --header "Authorization: Bearer $key" http://127.0.0.1:8080/api/v1/servers |
+				grep '"kept"' > /dev/null || die "what was registered before is not there"
+		fi
+		"$helm" uninstall "$release" --namespace "$namespace" --wait --timeout "${timeout}s"
+		for _ in $(seq 1 60); do
+			left=$(k get pods,persistentvolumeclaims,secrets -o name | sort | tr '\n' ' ')
+			case $left in *pod/*) sleep 2 ;; *) break ;; esac
+		done
+		[ "$left" = "persistentvolumeclaim/data-erlmcp-postgres-0 secret/erlmcp-db " ] || die "after the uninstall there is $left"
+	done
+	k delete persistentvolumeclaim/data-erlmcp-postgres-0 secret/erlmcp-db --timeout=180s
+	nothing_left
+}
+
 test_helm() {
 	local repository=${image%:*} tag=${image##*:}
 	say "helm install"
@@ -296,6 +359,7 @@ YAML
 	say "helm uninstall"
 	"$helm" uninstall "$release" --namespace "$namespace" --wait --timeout "${timeout}s"
 	nothing_left
+	reinstall
 	"$kubectl" delete namespace "$namespace" --timeout=180s
 	made=''
 }
@@ -312,11 +376,13 @@ test_manifests() {
 	"$helm" template "$release" "$root/helm/erlmcp" --namespace "$namespace" --kube-version 1.32.0 \
 		--set redis.persistence.enabled=false --set postgres.persistence.enabled=false \
 		--set "redis.image=$redis" --set "postgres.image=$postgres" \
-		--show-only charts/postgres/templates/postgres.yaml --show-only charts/redis/templates/redis.yaml > "$work/stores.yaml"
+		--show-only templates/stores.yaml > "$work/stores.yaml"
 	k apply -f "$work/stores.yaml"
 	rolled_out erlmcp-postgres erlmcp-redis
+	# A small node holds it all.
+	"$kubectl" set resources --local -f "$root/k8s/statefulset.yaml" --requests=cpu=50m,memory=64Mi -o yaml > "$work/statefulset.yaml"
 	for file in namespace rbac configmap statefulset service ingress hpa pdb network-policy monitoring; do
-		k apply -f "$root/k8s/$file.yaml"
+		if [ "$file" = statefulset ]; then k apply -f "$work/statefulset.yaml"; else k apply -f "$root/k8s/$file.yaml"; fi
 		# The one line that every cluster has differently.
 		[ "$file" != configmap ] || k patch configmap erlmcp-config --type merge --patch '{"data":{"REDIS_HOST":"erlmcp-redis"}}'
 	done
