@@ -66,9 +66,15 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 case $where in
 container)
-	docker exec "$source" sh -c 'rm -f /tmp/erlmcp-backup.db; /opt/erlmcp/bin/erlmcp backup /tmp/erlmcp-backup.db' > /dev/null
-	docker exec "$source" sh -c 'cd /tmp && mv erlmcp-backup.db erlmcp.db && tar cf - erlmcp.db; rm -f erlmcp.db' | tar -C "$work" -xf -
-	docker exec "$source" sh -c 'cd /var/lib/erlmcp && tar cf - $(ls cluster-secret admin-key 2> /dev/null)' | tar -C "$work" -xf -
+	# Through the data directory: a container whose root is read-only may write nowhere else.
+	inside() { docker exec "$source" sh -c "$@"; }
+	copy=/var/lib/erlmcp/.backup.db
+	trap 'rm -rf "$work"; inside "rm -f $copy" > /dev/null 2>&1 || true' EXIT
+	inside "rm -f $copy && /opt/erlmcp/bin/erlmcp backup $copy" > /dev/null
+	inside "cat $copy" > "$work/erlmcp.db"
+	for file in cluster-secret admin-key; do
+		if inside "test -f /var/lib/erlmcp/$file"; then inside "cat /var/lib/erlmcp/$file" > "$work/$file"; fi
+	done
 	;;
 embedded)
 	[ -f "$source/erlmcp.db" ] || fail "$source holds no erlmcp.db"

@@ -21,12 +21,18 @@ import (
 // script runs one of deploy/scripts and returns what it printed.
 func script(t *testing.T, env []string, name string, args ...string) (string, error) {
 	t.Helper()
+	return scriptIn(t, t.TempDir(), env, name, args...)
+}
+
+// scriptIn does so in a directory.
+func scriptIn(t *testing.T, dir string, env []string, name string, args ...string) (string, error) {
+	t.Helper()
 	path, err := filepath.Abs("../../deploy/scripts/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	command := exec.CommandContext(t.Context(), path, args...)
-	command.Dir = t.TempDir()
+	command.Dir = dir
 	command.Env = append(os.Environ(), env...)
 	out, err := command.CombinedOutput()
 	return string(out), err
@@ -198,6 +204,11 @@ func TestADamagedBackupIsRefusedWithItsReason(t *testing.T) {
 	}
 	refuses(t, env, "its checksum is not the one", "restore-data.sh", "--yes", saved)
 
+	right, wrong := write("right", []byte("correct horse\n")), write("wrong", []byte("battery staple\n"))
+	runs(t, env, "backup-data.sh", "--passphrase-file", right)
+	// One wrong passphrase in 256 decrypts, to what is no archive.
+	refuses(t, env, "can't be ", "restore-data.sh", "--yes", onlyFile(t, filepath.Join(dir, "erlmcp-data-*.enc")), "--passphrase-file", wrong)
+
 	// Packed anew around other content: the sums inside tell.
 	inside := t.TempDir()
 	for _, line := range []string{
@@ -235,13 +246,7 @@ func TestOldBackupsAreForgottenButForTheNewest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(work, ".env.prod"), []byte("A=1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path, err := filepath.Abs("../../deploy/scripts/backup-config.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	command := exec.CommandContext(t.Context(), path, "--no-cluster", "--to", dir)
-	command.Dir = work
-	if out, err := command.CombinedOutput(); err != nil {
+	if out, err := scriptIn(t, work, nil, "backup-config.sh", "--no-cluster", "--to", dir); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	saved := onlyFile(t, filepath.Join(dir, "erlmcp-config-*.tar.gz"))
@@ -258,25 +263,49 @@ func TestOldBackupsAreForgottenButForTheNewest(t *testing.T) {
 	refuses(t, nil, "is there already", "restore-config.sh", saved, "--into", into)
 }
 
+// dockerExec stands for a docker that runs commands in a container with a read-only root, whose data directory is DATA.
+const dockerExec = `
+	case "$1 $2 $3 $4 $5" in
+	*/tmp*) echo "Read-only file system" >&2; exit 1 ;;
+	"exec erlmcp sh -c "*) ;;
+	*) echo "unexpected: $*" >&2; exit 1 ;;
+	esac
+	ERLMCP_DATA_DIR=$DATA exec sh -c "$(printf %s "$5" | sed -e "s#/opt/erlmcp/bin/erlmcp#$ERLMCP#g" -e "s#/var/lib/erlmcp#$DATA#g")"`
+
 func TestTheEmbeddedStoreIsSavedWhileItRunsAndServesWhenRestored(t *testing.T) {
-	home := t.TempDir()
-	data := filepath.Join(home, "up", "data")
-	first := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: home})
-	post(t, "http://"+cluster.Address(first.Ports.API)+"/api/v1/servers", `{"name":"saved","grpc":{"target":"127.0.0.1:1"}}`)
-	dir := t.TempDir()
-	env := []string{"ERLMCP=" + erlmcp, "BACKUP_DIR=" + dir}
-	runs(t, env, "backup-data.sh", "--data-dir", data)
-	saved := onlyFile(t, filepath.Join(dir, "erlmcp-data-*.tar.gz"))
-	post(t, "http://"+cluster.Address(first.Ports.API)+"/api/v1/servers", `{"name":"later","grpc":{"target":"127.0.0.1:1"}}`)
-	if err := first.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	runs(t, env, "restore-data.sh", saved, "--data-dir", data, "--yes")
-	if err := first.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	servers := get(t, "http://"+cluster.Address(first.Ports.API)+"/api/v1/servers")
-	if !strings.Contains(servers, `"saved"`) || strings.Contains(servers, `"later"`) {
-		t.Errorf("restored, there are %s", servers)
+	for _, from := range []string{"--data-dir", "--container"} {
+		t.Run(from, func(t *testing.T) {
+			home := t.TempDir()
+			data := filepath.Join(home, "up", "data")
+			source := map[string]string{"--data-dir": data, "--container": "erlmcp"}[from]
+			first := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: home})
+			api := "http://" + cluster.Address(first.Ports.API) + "/api/v1/servers"
+			post(t, api, `{"name":"saved","grpc":{"target":"127.0.0.1:1"}}`)
+			dir := t.TempDir()
+			env := newStandIns(t, map[string]string{"docker": dockerExec}).with("ERLMCP="+erlmcp, "DATA="+data, "BACKUP_DIR="+dir)
+			runs(t, env, "backup-data.sh", from, source)
+			saved := onlyFile(t, filepath.Join(dir, "erlmcp-data-*.tar.gz"))
+			if left, err := filepath.Glob(filepath.Join(data, ".backup*")); err != nil || len(left) > 0 {
+				t.Errorf("the backup leaves %q behind, %v", left, err)
+			}
+			post(t, api, `{"name":"later","grpc":{"target":"127.0.0.1:1"}}`)
+			if err := first.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(filepath.Join(data, "cluster-secret")); err != nil {
+				t.Fatal(err)
+			}
+			runs(t, env, "restore-data.sh", saved, "--data-dir", data, "--yes")
+			if _, err := os.Stat(filepath.Join(data, "cluster-secret")); err != nil {
+				t.Errorf("the cluster's secret did not come back: %v", err)
+			}
+			if err := first.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			servers := get(t, "http://"+cluster.Address(first.Ports.API)+"/api/v1/servers")
+			if !strings.Contains(servers, `"saved"`) || strings.Contains(servers, `"later"`) {
+				t.Errorf("restored, there are %s", servers)
+			}
+		})
 	}
 }
