@@ -57,8 +57,8 @@ for file in .env.prod .erlang_cookie .jwt_secret .db_password .redis_password er
 done
 if [ -n "$cluster" ] && command -v "$kubectl" > /dev/null && "$kubectl" --request-timeout=5s get namespace "$namespace" > /dev/null 2>&1; then
 	mkdir -p "$work/kubernetes"
-	"$kubectl" --namespace "$namespace" get configmaps -o yaml > "$work/kubernetes/configmaps.yaml"
-	"$kubectl" --namespace "$namespace" get secrets -o yaml > "$work/kubernetes/secrets.yaml"
+	"$kubectl" --namespace "$namespace" get configmaps -o yaml | portable > "$work/kubernetes/configmaps.yaml"
+	"$kubectl" --namespace "$namespace" get secrets -o yaml | portable > "$work/kubernetes/secrets.yaml"
 	saved+=("configmaps" "secrets")
 	if command -v "$helm" > /dev/null && "$helm" status erlmcp --namespace "$namespace" > /dev/null 2>&1; then
 		"$helm" get values erlmcp --namespace "$namespace" > "$work/kubernetes/helm-values.yaml"

@@ -88,6 +88,27 @@ forget() {
 	done < <(find "$directory" -maxdepth 1 -name "$pattern" ! -name '*.sha256' -mtime "+$days")
 }
 
+# portable: passes a list of objects, as kubectl writes YAML, on without what belongs to the cluster that it is from: what
+# the server gave each object, owners, and objects that every namespace has of its own. With them another cluster, or a
+# namespace made anew, refuses the objects.
+portable() {
+	LC_ALL=C awk '
+		function flush() {
+			if (!foreign) printf "%s", item
+			item = ""
+			foreign = 0
+		}
+		/^- / { flush(); items = 1 }
+		/^[a-zA-Z]/ { flush(); items = 0 }
+		!items { print; next }
+		/^(- |  )[a-zA-Z]/ { section = substr($0, 3); sub(/:.*/, "", section); skip = 0 }
+		section == "metadata" && /^    [a-zA-Z]/ { skip = /^    (uid|resourceVersion|creationTimestamp|generation|selfLink|managedFields|ownerReferences):/ }
+		section == "metadata" && /^    name: kube-root-ca.crt$/ { foreign = 1 }
+		section == "type" && /kubernetes.io\/service-account-token$/ { foreign = 1 }
+		!skip { item = item $0 "\n" }
+		END { flush() }'
+}
+
 # decoded TEXT: a part of a URL without its percent signs.
 decoded() {
 	local text=${1//\\/\\\\}

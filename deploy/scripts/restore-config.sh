@@ -10,8 +10,9 @@ usage() {
 	cat <<'USAGE'
 restore-config.sh FILE [options]
 
-Checks FILE, then puts its files into --into, where none may be, and applies its ConfigMaps and Secrets to the
-cluster. A damaged file is refused with what is wrong with it, and nothing is changed.
+Checks FILE, then puts its files into --into, where none may be, and applies its Secrets and ConfigMaps to the cluster,
+in the namespace that they are from, which must be there. A damaged file is refused with what is wrong with it, and
+nothing is changed.
 
   --into DIRECTORY          (the working directory)
   --cluster                 apply to the cluster of KUBECONFIG
@@ -49,10 +50,18 @@ for one in "$work"/files/*; do
 done
 for one in "$work"/files/*; do
 	run cp -p "$one" "$into/"
-	say "restored $into/${one##*/}"
+	[ -n "$dry" ] || say "restored $into/${one##*/}"
 done
 if [ -n "$cluster" ]; then
-	for one in "$work"/kubernetes/{configmaps,secrets}.yaml; do
-		[ ! -f "$one" ] || run "${KUBECTL:-kubectl}" apply --filename "$one"
+	# Secrets first: without them nothing starts. What one object is refused for keeps no other back.
+	refused=''
+	for kind in secrets configmaps; do
+		one=$work/kubernetes/$kind.yaml
+		[ -f "$one" ] || continue
+		# Backups of former releases hold what only their own cluster takes.
+		portable < "$one" > "$work/$kind.yaml"
+		grep -q '^- ' "$work/$kind.yaml" || continue
+		run "${KUBECTL:-kubectl}" apply --filename "$work/$kind.yaml" || refused+=" $kind"
 	done
+	[ -z "$refused" ] || fail "the cluster refused some of:$refused; the others are applied"
 fi

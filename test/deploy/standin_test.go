@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,4 +43,14 @@ func (s standIns) trace(t *testing.T) []string {
 // with are the stand-ins' variables and more.
 func (s standIns) with(more ...string) []string {
 	return append(append([]string(nil), s.Env...), more...)
+}
+
+// shell runs lines of bash at the top of the repository.
+func shell(t *testing.T, lines string, args ...string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "bash", append([]string{"-euc", lines, "bash"}, args...)...)
+	command.Dir = "../.."
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", lines, err, out)
+	}
 }
