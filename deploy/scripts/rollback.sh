@@ -9,13 +9,15 @@ usage() {
 	cat <<'USAGE'
 rollback.sh docker|compose|swarm|kubernetes|helm [ENVIRONMENT] [options]
 
-  docker       replaces the container erlmcp by one of the image --to, with its ports, variables and volumes; puts it
-               back when the other does not become healthy
-  compose      starts the services with the image --to; ENVIRONMENT production (the default) reads .env.prod where
-               there is one
+  docker       replaces the container erlmcp by one of the image --to, with its ports, network, variables, volumes,
+               command, restart policy, rights, limits and logging; puts it back when the other does not become healthy
+  compose      starts the services with the image --to, as many of each as there are; ENVIRONMENT production (the
+               default) reads .env.prod where there is one
   swarm        rolls erlmcp_erlmcp back to the specification before; --all: the other three services too
   kubernetes   undoes the last rollout of erlmcp-cluster, or goes to revision --to; --all: the other three too
   helm         rolls the release erlmcp back by one revision, or to revision --to
+
+  kubernetes and helm delete pods of the release that is left when they are not ready: the others would wait for them.
 
   --to IMAGE|REVISION   where to (docker and compose: ERLMCP_PREVIOUS_IMAGE, else erlmcp:3.0.0-previous)
   --namespace NAME      of Kubernetes and Helm (erlmcp)
@@ -64,26 +66,66 @@ healthy() { # CONTAINER: waits for its health check
 	return 1
 }
 
+# How a container was started, as options of docker run, one a line.
+# shellcheck disable=SC2016 # variables of the template
+options_of='{{with .HostConfig}}{{with .RestartPolicy}}{{if and .Name (ne .Name "no")}}--restart={{.Name}}{{if .MaximumRetryCount}}:{{.MaximumRetryCount}}{{end}}{{println}}{{end}}{{end -}}
+{{if .ReadonlyRootfs}}--read-only{{println}}{{end}}{{if .Privileged}}--privileged{{println}}{{end -}}
+{{range $path, $options := .Tmpfs}}--tmpfs={{$path}}{{if $options}}:{{$options}}{{end}}{{println}}{{end -}}
+{{range .CapAdd}}--cap-add={{println .}}{{end}}{{range .CapDrop}}--cap-drop={{println .}}{{end -}}
+{{range .SecurityOpt}}--security-opt={{println .}}{{end}}{{with .Init}}--init={{json .}}{{println}}{{end -}}
+{{with .Memory}}--memory={{println .}}{{end}}{{with .MemorySwap}}--memory-swap={{println .}}{{end -}}
+{{with .MemoryReservation}}--memory-reservation={{println .}}{{end}}{{with .NanoCPUs}}nanocpus={{println .}}{{end -}}
+{{with .CPUShares}}--cpu-shares={{println .}}{{end}}{{with .CPUPeriod}}--cpu-period={{println .}}{{end -}}
+{{with .CPUQuota}}--cpu-quota={{println .}}{{end}}{{with .CpusetCpus}}--cpuset-cpus={{println .}}{{end -}}
+{{with .PidsLimit}}--pids-limit={{json .}}{{println}}{{end}}{{range .Ulimits}}--ulimit={{.Name}}={{.Soft}}:{{.Hard}}{{println}}{{end -}}
+{{with .LogConfig}}{{with .Type}}--log-driver={{println .}}{{end}}{{range $key, $value := .Config}}--log-opt={{$key}}={{$value}}{{println}}{{end}}{{end -}}
+--network={{.NetworkMode}}{{end}}'
+# shellcheck disable=SC2016
+ports_of='{{range $port, $hosts := .HostConfig.PortBindings}}{{range $hosts}}--publish={{if .HostIp}}{{.HostIp}}:{{end}}{{.HostPort}}:{{$port}}{{println}}{{end}}{{end}}'
+
+# given NAME FIELD: whether the container was given this, rather than by its image.
+given() {
+	local image
+	image=$(docker inspect -f '{{.Image}}' "$1")
+	[ "$(docker inspect -f "{{json .Config.$2}}" "$1")" != "$(docker image inspect -f "{{json .Config.$2}}" "$image" 2> /dev/null)" ]
+}
+
 rollback_docker() {
-	local name=${ERLMCP_CONTAINER:-erlmcp} variables arguments=() line
+	local name=${ERLMCP_CONTAINER:-erlmcp} variables arguments=() command=() entry=() line
 	with_image
 	if [ -n "$dry" ]; then
 		say "would stop the container $name, start $previous in its place, and put it back unless that becomes healthy"
 		return
 	fi
 	docker inspect "$name" > /dev/null 2>&1 || fail "there is no container $name"
+	[ "$(docker inspect -f '{{.HostConfig.AutoRemove}}' "$name")" != true ] ||
+		fail "the container $name goes when it stops (docker run --rm), and could not be put back; replace it by hand"
 	variables=$(mktemp)
 	# shellcheck disable=SC2064
 	trap "rm -f '$variables'" EXIT
 	docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$name" | grep -v -e '^PATH=' -e '^$' > "$variables"
 	while IFS= read -r line; do
-		[ -z "$line" ] || arguments+=(--publish "$line")
-	done < <(docker inspect -f '{{range $port, $hosts := .HostConfig.PortBindings}}{{range $hosts}}{{if .HostIp}}{{.HostIp}}:{{end}}{{.HostPort}}:{{$port}}{{println}}{{end}}{{end}}' "$name")
-	arguments+=(--network "$(docker inspect -f '{{.HostConfig.NetworkMode}}' "$name")")
+		case $line in
+		nanocpus=*) printf -v line -- '--cpus=%d.%09d' "$((${line#*=} / 1000000000))" "$((${line#*=} % 1000000000))" ;;
+		esac
+		[ -z "$line" ] || arguments+=("$line")
+	done < <(docker inspect -f "$options_of" "$name" && docker inspect -f "$ports_of" "$name")
+	# Each list ends with an empty line.
+	if given "$name" User; then arguments+=(--user="$(docker inspect -f '{{.Config.User}}' "$name")"); fi
+	if given "$name" Cmd; then
+		mapfile -t command < <(docker inspect -f '{{range .Config.Cmd}}{{println .}}{{end}}' "$name")
+		unset 'command[-1]'
+	fi
+	if given "$name" Entrypoint; then
+		mapfile -t entry < <(docker inspect -f '{{range .Config.Entrypoint}}{{println .}}{{end}}' "$name")
+		unset 'entry[-1]'
+		arguments+=(--entrypoint="${entry[0]:-}")
+		command=("${entry[@]:1}" "${command[@]}")
+	fi
 	docker stop -t 45 "$name" > /dev/null
 	docker rename "$name" "$name-rolled-back"
 	# With the volumes of the one before: its data goes on.
-	if docker run --detach --name "$name" --env-file "$variables" --volumes-from "$name-rolled-back" "${arguments[@]}" "$previous" > /dev/null && healthy "$name"; then
+	if docker run --detach --name "$name" --env-file "$variables" --volumes-from "$name-rolled-back" "${arguments[@]}" "$previous" "${command[@]}" > /dev/null && healthy "$name"; then
 		docker rm "$name-rolled-back" > /dev/null
 		return
 	fi
@@ -95,10 +137,14 @@ rollback_docker() {
 }
 
 rollback_compose() {
-	local options=()
+	local options=() scales=() labels
 	with_image
 	if [ "$environment" = production ] && [ -f .env.prod ]; then options+=(--env-file .env.prod); fi
-	run env ERLMCP_IMAGE="$previous" docker compose "${options[@]}" up --detach --no-build --wait --wait-timeout 300
+	# As many of each as there are: a number may have been given by hand.
+	labels='{{index .Config.Labels "com.docker.compose.oneoff"}} {{index .Config.Labels "com.docker.compose.service"}}'
+	mapfile -t scales < <(docker compose "${options[@]}" ps --all --quiet 2> /dev/null | xargs -r docker inspect -f "$labels" | sort | uniq -c |
+		awk '$2 == "False" && $3 ~ /^erlmcp(-session|-registry|-metrics)?$/ { print "--scale=" $3 "=" $1 }')
+	run env ERLMCP_IMAGE="$previous" docker compose "${options[@]}" up --detach --no-build --wait --wait-timeout 300 "${scales[@]}"
 	say "write ERLMCP_IMAGE=$previous into the environment file too, or the next start goes forward again"
 }
 
@@ -110,19 +156,61 @@ rollback_swarm() {
 	done
 }
 
-rollback_kubernetes() {
-	local sets=(erlmcp-cluster) set
-	[ -z "$all" ] || sets+=(erlmcp-session erlmcp-registry erlmcp-metrics)
-	for set in "${sets[@]}"; do
-		run "$kubectl" --namespace "$namespace" rollout undo "statefulset/$set" ${to:+--to-revision="$to"}
+# unblock SET: deletes pods of a StatefulSet that are not ready and not of the revision that it is to run. Where pods come
+# in order, Kubernetes waits for such a pod before it replaces any, and so for good for one that never becomes ready.
+unblock() {
+	local generation seen='' revision pods owner hash ready pod
+	for _ in $(seq 1 30); do
+		IFS=/ read -r generation seen revision < <("$kubectl" --namespace "$namespace" get "$1" \
+			-o jsonpath='{.metadata.generation}/{.status.observedGeneration}/{.status.updateRevision}{"\n"}') || fail "there is no $1"
+		[ "$seen" != "$generation" ] || break
+		sleep 1
 	done
-	for set in "${sets[@]}"; do
-		run "$kubectl" --namespace "$namespace" rollout status "statefulset/$set" --timeout=600s
+	[ "$seen" = "$generation" ] || return 0 # no revision is known; later
+	pods=$("$kubectl" --namespace "$namespace" get pods \
+		-o jsonpath='{range .items[*]}{.metadata.ownerReferences[0].name}/{.metadata.labels.controller-revision-hash}/{.status.conditions[?(@.type=="Ready")].status}/{.metadata.name}{"\n"}{end}')
+	while IFS=/ read -r owner hash ready pod; do
+		if [ "$owner" != "${1##*/}" ] || [ "$hash" = "$revision" ] || [ "$ready" = True ]; then continue; fi
+		say "delete $pod: it is not ready, and not of the revision that $1 goes back to"
+		"$kubectl" --namespace "$namespace" delete pod "$pod" --wait=false
+	done <<< "$pods"
+}
+
+# rolled_out SET...: waits until StatefulSets run what they are to run.
+rolled_out() {
+	local set until=$((SECONDS + 600))
+	for set in "$@"; do
+		if [ -n "$dry" ]; then
+			say "would wait for $set, and delete its pods that are not ready and of another revision"
+			continue
+		fi
+		while :; do
+			unblock "$set"
+			! "$kubectl" --namespace "$namespace" rollout status "$set" --timeout=15s || break
+			[ "$SECONDS" -lt "$until" ] || fail "$set is not rolled out after 600 s; look at kubectl describe $set"
+			sleep 1
+		done
 	done
 }
 
+rollback_kubernetes() {
+	local sets=(statefulset/erlmcp-cluster) set
+	[ -z "$all" ] || sets+=(statefulset/erlmcp-session statefulset/erlmcp-registry statefulset/erlmcp-metrics)
+	for set in "${sets[@]}"; do
+		run "$kubectl" --namespace "$namespace" rollout undo "$set" ${to:+--to-revision="$to"}
+	done
+	rolled_out "${sets[@]}"
+}
+
 rollback_helm() {
-	run "$helm" rollback erlmcp ${to:+"$to"} --namespace "$namespace" --wait --timeout 10m
+	local sets=('every StatefulSet of the release')
+	# Without --wait: it would wait for a pod that only rolled_out gets out of the way.
+	run "$helm" rollback erlmcp ${to:+"$to"} --namespace "$namespace" --timeout 10m
+	if [ -z "$dry" ]; then
+		mapfile -t sets < <("$kubectl" --namespace "$namespace" get statefulsets --selector app.kubernetes.io/instance=erlmcp -o name)
+		[ "${#sets[@]}" -gt 0 ] || fail "the release is rolled back, but kubectl finds no StatefulSet of it in $namespace"
+	fi
+	rolled_out "${sets[@]}"
 }
 
 case $kind in

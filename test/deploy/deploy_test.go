@@ -17,6 +17,13 @@ import (
 var erlmcp string
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "docker" {
+		if err := docker(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "erlmcp-deploy-")
 	if err == nil {
 		erlmcp, err = cluster.Build(context.Background(), "erlmcp.dev/cmd/erlmcp", dir)
