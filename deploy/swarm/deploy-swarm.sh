@@ -12,7 +12,8 @@ deploy-swarm.sh init|deploy|status|rollback|remove [options]
   init       makes this node a manager unless it is one, the network erlmcp-overlay, and the secrets that are not there
              yet: erlmcp-erlang-cookie, -db-password and -jwt-secret at random, -tls-cert and -tls-key from
              TLS_CERT and TLS_KEY (paths), else of a certificate that it issues to itself
-  deploy     starts or updates the stack, and waits until its services run
+  deploy     starts or updates the stack, and waits until its services run as they are told to; fails when Swarm rolls
+             the update of one back, which it does by itself
   status     shows services and tasks
   rollback   brings the services back to what they were before their last update, and waits
   remove     takes the stack away, and waits until it has gone; --all takes network and secrets too. Volumes stay.
@@ -107,25 +108,51 @@ init() {
 	fi
 }
 
-# settled: waits until every service has as many tasks as it should, and no update goes on.
+# update FIELD SERVICE: of its last update, nothing when it was never updated.
+update() { docker service inspect "$2" -f "{{with .UpdateStatus}}{{.$1}}{{end}}" 2> /dev/null || true; }
+
+# current SERVICE: whether no task runs with another image or other settings than the service has. Just after a change
+# there are as many tasks as there should be, all of them old, and no update goes on yet.
+current() {
+	local shape wanted tasks
+	shape='{{.ContainerSpec.Image}} {{json .ContainerSpec.Args}} {{json .ContainerSpec.Env}} {{.ForceUpdate}}'
+	shape+='{{with .Resources}}{{with .Limits}}{{with .NanoCPUs}} {{.}} CPU{{end}}{{with .MemoryBytes}} {{.}} bytes{{end}}{{end}}{{end}}'
+	wanted=$(docker service inspect "$1" -f "{{with .Spec.TaskTemplate}}$shape{{end}}")
+	# A task may be gone before it is looked at; then it is looked again.
+	tasks=$(docker service ps --quiet --no-trunc --filter desired-state=running "$1" |
+		xargs -r docker inspect --type task -f "{{with .Spec}}$shape{{end}}") || return 1
+	[ -z "$tasks" ] || ! printf '%s\n' "$tasks" | grep -vxF -e "$wanted" > /dev/null
+}
+
+# settled: waits until every service has as many tasks as it should, all of them current, and no update goes on. Fails
+# when one went back to what it was before the update that began after started[SERVICE].
+declare -A started
 settled() {
-	local name line update until=$((SECONDS + wait))
+	local name line state why='' until=$((SECONDS + wait))
 	for name in "${services[@]}" redis postgres; do
+		name=${stack}_$name
 		while :; do
-			line=$(docker service ls --filter "name=${stack}_$name" --format '{{.Name}} {{.Replicas}}' | awk -v name="${stack}_$name" '$1 == name {print $2}')
-			update=$(docker service inspect "${stack}_$name" -f '{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}' 2> /dev/null || true)
-			case $update in
-			updating | rollback_started) ;;
-			paused | rollback_paused) fail "${stack}_$name: $(docker service inspect "${stack}_$name" -f '{{.UpdateStatus.Message}}')" ;;
-			*) [ -z "$line" ] || [ "${line%/*}" != "${line#*/}" ] || break ;;
+			line=$(docker service ls --filter "name=$name" --format '{{.Name}} {{.Replicas}}' | awk -v name="$name" '$1 == name {print $2}')
+			state=$(update State "$name")
+			case $state in
+			updating) ;;
+			rollback_started) why=$(update Message "$name") ;;
+			paused | rollback_paused) fail "$name: $(update Message "$name")" ;;
+			*)
+				if [ "$state" = rollback_completed ] && [ -n "${started[$name]+known}" ] && [ "$(update StartedAt "$name")" != "${started[$name]}" ]; then
+					docker service ps --no-trunc --filter desired-state=shutdown "$name" --format '{{.Name}} {{.Image}}: {{.CurrentState}} {{.Error}}' | head -n 5 >&2 || true
+					fail "$name was rolled back by Swarm and runs as before${why:+: $why}; look at docker service logs $name, and deploy again"
+				fi
+				if [ -n "$line" ] && [ "${line%/*}" = "${line#*/}" ] && current "$name"; then break; fi
+				;;
 			esac
 			if [ "$SECONDS" -ge "$until" ]; then
-				docker service ps --no-trunc "${stack}_$name" | head -n 12 >&2 || true
-				fail "${stack}_$name has ${line:-no} tasks after $wait s${update:+, its update is $update}"
+				docker service ps --no-trunc "$name" | head -n 12 >&2 || true
+				fail "$name has ${line:-no} tasks after $wait s${state:+, its update is $state}, or some are not current"
 			fi
 			sleep 1
 		done
-		say "${stack}_$name $line${update:+ ($update)}"
+		say "$name $line${state:+ ($state)}"
 	done
 }
 
@@ -135,6 +162,9 @@ deploy() {
 	[ -n "$dry" ] || manager || fail "this node is no manager; run init first"
 	for name in "${secrets[@]}"; do
 		[ -n "$dry" ] || docker secret inspect "$name" > /dev/null 2>&1 || fail "the secret $name is missing; run init first"
+	done
+	for name in "${services[@]}" redis postgres; do
+		[ -n "$dry" ] || started[${stack}_$name]=$(update StartedAt "${stack}_$name")
 	done
 	run docker stack deploy "${files[@]}" --resolve-image="$resolve" "$stack"
 	[ -n "$dry" ] || settled
@@ -175,7 +205,7 @@ remove() {
 
 case $action in
 init | deploy | status | rollback | remove)
-	need docker
+	if [ -z "$dry" ] || [ "$action" = status ]; then need docker; fi
 	"$action"
 	;;
 '') wrong "an action is needed" ;;

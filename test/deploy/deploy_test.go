@@ -37,25 +37,29 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// What each script is called with to do nothing.
+// What each script is called with to do nothing, beside deploy/scripts.
 var dryRuns = map[string][]string{
-	"backup-config.sh":     nil, // there is nothing to save here, which it says
-	"backup-data.sh":       {"--dry-run"},
-	"failover.sh":          nil, // its dry run asks the stand-by
-	"graceful-shutdown.sh": {"--dry-run", "erlmcp-cluster-1"},
-	"health-check.sh":      {"--dry-run"},
-	"restore-config.sh":    nil, // its dry run checks the file
-	"restore-data.sh":      nil,
-	"rollback.sh":          {"kubernetes", "--dry-run"},
+	"backup-config.sh":         nil, // there is nothing to save here, which it says; its dry run is tested in config_test.go
+	"backup-data.sh":           {"--dry-run"},
+	"failover.sh":              nil, // its dry run asks the stand-by
+	"graceful-shutdown.sh":     {"--dry-run", "erlmcp-cluster-1"},
+	"health-check.sh":          {"--dry-run"},
+	"restore-config.sh":        nil, // its dry run checks the file, and is tested in config_test.go
+	"restore-data.sh":          nil, // likewise, in backup_test.go
+	"rollback.sh":              {"kubernetes", "--dry-run"},
+	"../swarm/deploy-swarm.sh": {"deploy", "--dry-run"},
 }
 
 func TestEveryScriptHelpsRunsDryAndRefusesWhatItDoesNotKnow(t *testing.T) {
-	found, err := filepath.Glob("../../deploy/scripts/*.sh")
-	if err != nil {
-		t.Fatal(err)
+	found, err := filepath.Glob("../../deploy/s*/*.sh")
+	if err != nil || len(found) < len(dryRuns) {
+		t.Fatalf("%q, %v", found, err)
 	}
 	for _, path := range found {
-		name := filepath.Base(path)
+		name, err := filepath.Rel("../../deploy/scripts", path)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if name == "lib.sh" {
 			continue
 		}
@@ -64,7 +68,7 @@ func TestEveryScriptHelpsRunsDryAndRefusesWhatItDoesNotKnow(t *testing.T) {
 			if !known {
 				t.Fatal("no dry run is tested")
 			}
-			if out := runs(t, nil, name, "--help"); !strings.Contains(out, name) || !strings.Contains(out, "--dry-run") {
+			if out := runs(t, nil, name, "--help"); !strings.Contains(out, filepath.Base(name)) || !strings.Contains(out, "--dry-run") {
 				t.Errorf("--help says\n%s", out)
 			}
 			if dry != nil {
