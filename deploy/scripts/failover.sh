@@ -19,7 +19,9 @@ reached, so that no two regions write; makes the stand-by's database the primary
                       kubectl --context us-east-1 -n erlmcp scale statefulset/erlmcp-cluster --replicas=0
   --promote COMMAND   promotes the stand-by's database (PROMOTE_COMMAND), for instance:
                       psql -h db.us-west-2.internal -c 'SELECT pg_promote()'
-  --lag COMMAND       prints how many seconds the stand-by's database is behind (LAG_COMMAND)
+  --lag COMMAND       prints how many seconds the stand-by's database is behind (LAG_COMMAND): nothing when all that it
+                      received is replayed. The time since the last replay alone grows without end once the primary is
+                      dead; docs/deployment/disaster-recovery.md has a query
   --most-lag SECONDS  most that may be lost (60)
   --switch COMMAND    points clients to the stand-by (SWITCH_COMMAND), for instance:
                       aws route53 change-resource-record-sets --hosted-zone-id Z... --change-batch file://failover-change.json
@@ -56,6 +58,9 @@ done
 [ -n "$switch" ] || wrong "--switch is needed: clients have to be pointed to the stand-by by something"
 need curl
 
+is_number() { [[ $1 =~ ^([0-9]+\.?[0-9]*|\.[0-9]+)$ ]]; }
+is_number "$most" || wrong "--most-lag $most is no number of seconds"
+
 at() { curl --silent --fail --max-time 5 "$1"; }
 version() { at "$1/status" | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p' | head -n 1; }
 do_it() { # WHAT COMMAND
@@ -79,8 +84,10 @@ for command in "$switch" "$promote" "$stop" "$lag"; do
 done
 if [ -n "$lag" ]; then
 	behind=$(bash -c "$lag") || fail "--lag failed; nothing was changed"
-	case $behind in '' | *[!0-9.]*) fail "--lag printed \"$behind\", which is no number; nothing was changed" ;; esac
-	[ "${behind%.*}" -le "$most" ] || fail "the stand-by's database is $behind s behind, and $most may be lost; nothing was changed"
+	# Clocks that differ make it a little less than nothing.
+	is_number "${behind#-}" || fail "--lag printed \"$behind\", which is no number; nothing was changed"
+	awk -v behind="$behind" -v most="$most" 'BEGIN { exit !(behind + 0 <= most + 0) }' ||
+		fail "the stand-by's database is $behind s behind, and $most may be lost; nothing was changed"
 	say "the stand-by's database is $behind s behind"
 fi
 alive=''

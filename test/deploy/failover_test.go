@@ -30,16 +30,22 @@ func TestAFailoverChecksFirstAndChangesNothingWhenACheckFails(t *testing.T) {
 
 	refuses(t, nil, "the primary still answers", "failover.sh", base...)
 	refuses(t, nil, "is 90 s behind", "failover.sh", with("--stop", step("stop"), "--lag", "echo 90")...)
-	refuses(t, nil, "which is no number", "failover.sh", with("--stop", step("stop"), "--lag", "echo unknown")...)
+	refuses(t, nil, "is 60.5 s behind", "failover.sh", with("--stop", step("stop"), "--lag", "echo 60.5")...)
+	for _, odd := range []string{"unknown", "1.2.3", ".", ""} {
+		refuses(t, nil, "which is no number", "failover.sh", with("--stop", step("stop"), "--lag", "echo "+odd)...)
+	}
+	refuses(t, nil, "is no number of seconds", "failover.sh", with("--stop", step("stop"), "--most-lag", "some")...)
 	refuses(t, nil, "is needed and not installed", "failover.sh", with("--stop", "no-such-program --at all")...)
 	refuses(t, nil, "does not answer", "failover.sh", "--stand-by", "http://127.0.0.1:1", "--switch", step("switch"))
-	out := runs(t, nil, "failover.sh", with("--stop", step("stop"), "--lag", "echo 1.5", "--rehearse")...)
-	if !strings.Contains(out, "rehearsed") || done() != "" {
-		t.Errorf("a rehearsal did %q and says\n%s", done(), out)
+	for _, lag := range []string{"1.5", ".5", "0", "-0.02"} { // programs write .5, and clocks differ
+		out := runs(t, nil, "failover.sh", with("--stop", step("stop"), "--lag", "echo "+lag, "--rehearse")...)
+		if !strings.Contains(out, "rehearsed") || done() != "" {
+			t.Errorf("a rehearsal with a lag of %s did %q and says\n%s", lag, done(), out)
+		}
 	}
 
 	primary.Kill()
-	out = runs(t, nil, "failover.sh", with("--stop", step("stop"), "--lag", "echo 1.5")...)
+	out := runs(t, nil, "failover.sh", with("--stop", step("stop"), "--lag", "echo 1.5")...)
 	if done() != "promote\nswitch\n" || !strings.Contains(out, "Failover completed") {
 		t.Errorf("with a dead primary it did %q and says\n%s", done(), out)
 	}

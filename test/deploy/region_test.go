@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,11 +20,13 @@ import (
 )
 
 // region is a stack of its own: all four services as processes, a Redis, a Postgres. Its services are started again
-// when they end, as by any supervisor: those of a stand-by region end until their database may be written to.
+// when they end, as by any supervisor.
 type region struct {
 	api, health string
 	database    *testkit.Server
 	stop        func()
+	// ended counts how often a process ended by itself.
+	ended atomic.Int32
 }
 
 func startRegion(t *testing.T, name, secret string, database *testkit.Server) *region {
@@ -65,6 +69,7 @@ func startRegion(t *testing.T, name, secret string, database *testkit.Server) *r
 					process.Kill()
 					return
 				case <-process.Exited():
+					r.ended.Add(1)
 				}
 				select {
 				case <-stopped:
@@ -147,13 +152,30 @@ func TestTheStandByRegionTakesOverWhenTheOtherIsLost(t *testing.T) {
 		t.Fatalf("%d of 30 servers were registered", len(accepted))
 	}
 
+	page, err := os.ReadFile("../../docs/deployment/disaster-recovery.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := regexp.MustCompile(`--lag "psql -h [^ ]+ -Atc ('[^']+')"`).FindSubmatch(page)
+	if query == nil {
+		t.Fatal("the guide has no query for the lag")
+	}
 	lost := time.Now()
 	database.Kill()
 	east.stop()
+	// What the stand-by received it has replayed a moment later, and is then not behind, however long nothing comes.
+	lag := "psql -Atc " + string(query[1]) + " '" + west.database.DSN() + "'"
+	testkit.Eventually(t, func() bool {
+		out, err := exec.CommandContext(t.Context(), "bash", "-c", lag).Output()
+		return err == nil && string(out) == "0\n"
+	}, 20*time.Second)
 	switched := filepath.Join(t.TempDir(), "switched")
-	out := runs(t, nil, "failover.sh", "--primary", east.health, "--stand-by", west.health,
+	out := runs(t, nil, "failover.sh", "--primary", east.health, "--stand-by", west.health, "--lag", lag, "--most-lag", "0",
 		"--promote", "psql -qAt '"+west.database.DSN()+"' -c 'SELECT pg_promote()'", "--switch", "touch "+switched, "--wait", "60")
 	served := time.Since(lost)
+	if n := west.ended.Load(); n > 0 {
+		t.Errorf("processes of the stand-by ended %d times instead of waiting", n)
+	}
 	if _, err := os.Stat(switched); err != nil {
 		t.Errorf("clients were not pointed over: %v\n%s", err, out)
 	}

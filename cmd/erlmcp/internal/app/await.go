@@ -16,7 +16,8 @@ const (
 	storeRetry = 500 * time.Millisecond
 )
 
-// await opens a store, trying again for storeWait while Postgres can't be reached or is only starting.
+// await opens a store, or what begins by writing to one, trying again for storeWait while Postgres can't be reached, is
+// only starting, or takes no writes.
 func await[S any](ctx context.Context, log *slog.Logger, what string, open func() (S, error)) (S, error) {
 	giveUp := time.Now().Add(storeWait)
 	for told := false; ; told = true {
@@ -25,7 +26,7 @@ func await[S any](ctx context.Context, log *slog.Logger, what string, open func(
 			return opened, err
 		}
 		if !told {
-			log.Warn("Postgres can't be reached; waiting for it", "for", what, "at_most", storeWait, "error", err)
+			log.Warn("Postgres can't be reached or takes no writes; waiting for it", "for", what, "at_most", storeWait, "error", err)
 		}
 		select {
 		case <-time.After(storeRetry):
@@ -35,12 +36,15 @@ func await[S any](ctx context.Context, log *slog.Logger, what string, open func(
 	}
 }
 
+// readOnly is the code with which Postgres refuses a write that it would take elsewhere or later.
+const readOnly = "25006"
+
 // absent reports whether Postgres may be there later: it is not asked again who refused the password or has no such
-// database.
+// database. A stand-by's database takes no writes until it is promoted.
 func absent(err error) bool {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
-		return strings.HasPrefix(refused.Code, "57P") // starting, or stopping
+		return strings.HasPrefix(refused.Code, "57P") || refused.Code == readOnly // 57P: starting, or stopping
 	}
 	_, unconnected := errors.AsType[*pgconn.ConnectError](err)
 	return unconnected

@@ -102,8 +102,11 @@ func (p *process) wireRegistry(ctx context.Context) error {
 		}
 		declared = append(declared, demo)
 	}
-	service, err := registry.New(ctx, registry.Config{
-		Store: held, Discoverer: discoverer{p, sessionv1.NewUpstreamServiceClient(p.conns[config.RoleSession])}, Declared: declared, Node: p.cfg.Node, MessageSize: rpc.MaxMessage * 3 / 4, Log: p.log,
+	// It writes: the database of a stand-by region, which can be read, is waited for here.
+	service, err := await(ctx, p.log, "registry", func() (*registry.Service, error) {
+		return registry.New(ctx, registry.Config{
+			Store: held, Discoverer: discoverer{p, sessionv1.NewUpstreamServiceClient(p.conns[config.RoleSession])}, Declared: declared, Node: p.cfg.Node, MessageSize: rpc.MaxMessage * 3 / 4, Log: p.log,
+		})
 	})
 	if err != nil {
 		return err
