@@ -23,6 +23,7 @@ type memoir struct {
 	server *sdk.Server
 	step   chan struct{} // lets a call of "count" go on
 	counts atomic.Int32  // calls of "count"
+	told   sync.Map      // "<session> <method> <what>" of log levels and subscriptions
 }
 
 func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
@@ -31,6 +32,17 @@ func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
 		SupportedProtocolVersions: []string{"2025-11-25", "2025-06-18"},
 		SubscribeHandler:          func(context.Context, *sdk.SubscribeRequest) error { return nil },
 		UnsubscribeHandler:        func(context.Context, *sdk.UnsubscribeRequest) error { return nil },
+	})
+	m.server.AddReceivingMiddleware(func(next sdk.MethodHandler) sdk.MethodHandler {
+		return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+			switch p := req.GetParams().(type) {
+			case *sdk.SetLoggingLevelParams:
+				m.told.Store(fmt.Sprint(req.GetSession().ID(), " ", method, " ", p.Level), true)
+			case *sdk.SubscribeParams:
+				m.told.Store(fmt.Sprint(req.GetSession().ID(), " ", method, " ", p.URI), true)
+			}
+			return next(ctx, method, req)
+		}
 	})
 	m.server.AddResource(&sdk.Resource{URI: memoirURI, Name: "diary"}, func(context.Context, *sdk.ReadResourceRequest) (*sdk.ReadResourceResult, error) {
 		return &sdk.ReadResourceResult{Contents: []*sdk.ResourceContents{{URI: memoirURI, Text: "dear diary"}}}, nil
@@ -200,12 +212,14 @@ func TestAQuestionOutlivesItsOwner(t *testing.T) {
 	})
 }
 
-// A server that forgot the session meanwhile is spoken to anew.
+// A server that forgot the session meanwhile is spoken to anew, and told again what the client had told it.
 func TestAConversationThatTheServerForgot(t *testing.T) {
 	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
 		c := s.legacy(0, "", mcp.V2025_11_25)
 		before := c.tool("1", "who", "{}").text()
-		standing := c.at(1).listen("")
+		mustAnswer(t, c.call("3", mcp.MethodSetLevel, `{"level":"warning"}`))
+		mustAnswer(t, c.call("4", mcp.MethodSubscribe, `{"uri":"`+memoirURI+`"}`))
+		standing, after := c.at(1).listen(""), ""
 		for session := range m.server.Sessions() {
 			must(t, session.Close())
 		}
@@ -215,12 +229,21 @@ func TestAConversationThatTheServerForgot(t *testing.T) {
 			if a.status != ok || a.code() != 0 {
 				return fmt.Errorf("answered %d %s", a.status, a.body)
 			}
-			if after := a.text(); after == "" || after == before {
+			if after = a.text(); after == "" || after == before {
 				t.Errorf("the server's session was %q and is %q", before, after)
 			}
 			return nil
 		}, patience)
 		standing.until(mcp.MethodToolsChanged)
+		for _, session := range []string{before, after} {
+			for _, told := range []string{mcp.MethodSetLevel + " warning", mcp.MethodSubscribe + " " + memoirURI} {
+				if _, was := m.told.Load(session + " " + told); !was {
+					t.Errorf("in the session %s (once %s) the server was not told %s", session, before, told)
+				}
+			}
+		}
+		must(t, m.server.ResourceUpdated(t.Context(), &sdk.ResourceUpdatedNotificationParams{URI: memoirURI}))
+		standing.until(mcp.MethodResourceUpdated)
 	})
 }
 
