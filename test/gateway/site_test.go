@@ -83,11 +83,16 @@ type options struct {
 	principalLimit int
 	events         int // most events kept of a session
 	inputWait      time.Duration
+	resultLease    time.Duration
+	drain          time.Duration // 300 ms
 }
 
 func newSite(t *testing.T, o options) *site {
 	t.Helper()
 	o.owners, o.gateways = max(o.owners, 1), max(o.gateways, 1)
+	if o.drain == 0 {
+		o.drain = 300 * time.Millisecond
+	}
 	if o.authn == nil {
 		o.authn = access.Anonymous{}
 	}
@@ -100,7 +105,7 @@ func newSite(t *testing.T, o options) *site {
 	transport := mcphttp.NewTransport()
 	t.Cleanup(transport.CloseIdleConnections)
 	s.dialer = &dial.Dialer{Transport: transport, Log: s.log}
-	limits := store.Limits{PrincipalSessions: o.principalLimit, Events: o.events}
+	limits := store.Limits{PrincipalSessions: o.principalLimit, Events: o.events, ResultLease: o.resultLease}
 	if o.store == "redis" {
 		client, err := redisx.New(redisx.Settings{Mode: redisx.Single, Addresses: []string{testkit.Redis(t)}})
 		must(t, err)
@@ -190,7 +195,14 @@ type ownerNode struct {
 	stop  func() // hands its sessions over
 }
 
-// lease is a store whose lease can be left to run out, as if the process were frozen for a while.
+// die makes an owner one whose process is gone without a word: nobody reaches it, and its lease runs out. What it had
+// under way at servers goes on there.
+func (n *ownerNode) die() {
+	n.lease.freeze(true)
+	n.wire.cut()
+}
+
+// lease is a store whose leases can be left to run out, as if the process were frozen for a while.
 type lease struct {
 	store.Store
 	mu     sync.Mutex
@@ -215,6 +227,17 @@ func (l *lease) Beat(ctx context.Context, held store.Lease) error {
 	return l.Store.Beat(ctx, held)
 }
 
+// Renew renews the hold on a call under a key.
+func (l *lease) Renew(ctx context.Context, key store.ResultKey, holder string) error {
+	l.mu.Lock()
+	frozen := l.frozen
+	l.mu.Unlock()
+	if frozen {
+		return errFrozen
+	}
+	return l.Store.Renew(ctx, key, holder)
+}
+
 func (s *site) newOwner(name string) *ownerNode {
 	s.t.Helper()
 	local, err := rpc.NewLocal(rpc.LocalConfig{Node: name, Log: s.log})
@@ -225,7 +248,7 @@ func (s *site) newOwner(name string) *ownerNode {
 	opener := &ends.Opener{Dialer: s.dialer, Pool: shared, Programs: &stdio.Runner{}}
 	n.Owner = owner.New(owner.Config{
 		Node: node, Store: n.lease, Shared: true, Catalog: s.shelf, Opener: opener, Log: s.log.With("node", name),
-		Lease: s.o.lease, Drain: 300 * time.Millisecond, IdleTime: s.o.idle, MaxSessions: s.o.maxSessions, InputWait: s.o.inputWait,
+		Lease: s.o.lease, Drain: s.o.drain, IdleTime: s.o.idle, MaxSessions: s.o.maxSessions, InputWait: s.o.inputWait,
 	})
 	session.New(session.Config{Owner: n.Owner, Store: s.held, Opener: opener, Node: node}).Register(local)
 	s.shelf.follow(n.CatalogChanged)

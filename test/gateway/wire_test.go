@@ -2,6 +2,8 @@ package gateway_test
 
 import (
 	"context"
+	"maps"
+	"path"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -16,10 +18,11 @@ type wire struct {
 	mu     sync.Mutex
 	whole  context.Context // ends when the wire is cut
 	cutNow context.CancelFunc
+	begun  map[string]int // calls, by method
 }
 
 func newWire(to grpc.ClientConnInterface) *wire {
-	w := &wire{to: to}
+	w := &wire{to: to, begun: map[string]int{}}
 	w.whole, w.cutNow = context.WithCancel(context.Background())
 	return w
 }
@@ -40,13 +43,21 @@ func (w *wire) mend() {
 	w.whole, w.cutNow = context.WithCancel(context.Background())
 }
 
+// calls are how many calls went over the wire, by method.
+func (w *wire) calls() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.begun)
+}
+
 // begin is the context of a call, which ends with the wire.
-func (w *wire) begin(ctx context.Context) (bound, whole context.Context, end func(), err error) {
+func (w *wire) begin(ctx context.Context, method string) (bound, whole context.Context, end func(), err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.whole.Err() != nil {
 		return nil, nil, nil, errCut
 	}
+	w.begun[path.Base(method)]++
 	bound, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(w.whole, cancel)
 	return bound, w.whole, func() { stop(); cancel() }, nil
@@ -54,7 +65,7 @@ func (w *wire) begin(ctx context.Context) (bound, whole context.Context, end fun
 
 // Invoke implements grpc.ClientConnInterface.
 func (w *wire) Invoke(ctx context.Context, method string, req, response any, options ...grpc.CallOption) error {
-	ctx, whole, end, err := w.begin(ctx)
+	ctx, whole, end, err := w.begin(ctx, method)
 	if err != nil {
 		return err
 	}
@@ -67,7 +78,7 @@ func (w *wire) Invoke(ctx context.Context, method string, req, response any, opt
 
 // NewStream implements grpc.ClientConnInterface.
 func (w *wire) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, whole, end, err := w.begin(ctx)
+	ctx, whole, end, err := w.begin(ctx, method)
 	if err != nil {
 		return nil, err
 	}
