@@ -11,7 +11,7 @@ import (
 	"erlmcp.dev/shared/config"
 )
 
-// Backup writes the embedded store, as of one moment, to a new file. A running erlmcp goes on meanwhile.
+// Backup writes the embedded store, as of one moment, to a new file that only its owner may read. A running erlmcp goes on meanwhile.
 func Backup(ctx context.Context, cfg config.Config, to string) (err error) {
 	if cfg.DB.Set {
 		return errors.New("the data is in Postgres; back it up with scripts/backup-data.sh")
@@ -25,8 +25,16 @@ func Backup(ctx context.Context, cfg config.Config, to string) (err error) {
 		return fmt.Errorf("open %s: %w", from, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
-		return fmt.Errorf("write the backup %s: %w", to, err)
+	// SQLite writes into an empty file that is there; one that it makes itself others could read meanwhile.
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the backup: %w; give the name of a new file", err)
 	}
-	return os.Chmod(to, 0o600)
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("make the backup %s: %w", to, err)
+	}
+	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
+		return errors.Join(fmt.Errorf("write the backup %s: %w", to, err), os.Remove(to))
+	}
+	return nil
 }

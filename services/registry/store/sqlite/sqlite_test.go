@@ -1,12 +1,14 @@
 package sqlite_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	"erlmcp.dev/services/registry/store"
 	"erlmcp.dev/services/registry/store/sqlite"
 	"erlmcp.dev/services/registry/store/storetest"
@@ -54,5 +56,24 @@ func TestAFileThatCannotBeOpenedIsNamed(t *testing.T) {
 		t.Error("opened a file in a directory that does not exist")
 	} else if !strings.Contains(err.Error(), path) {
 		t.Error(err)
+	}
+}
+
+// What servers are given to authenticate erlmcp by is in the file, so whoever reads the file has it.
+func TestTheFileIsItsOwnersAlone(t *testing.T) {
+	fresh, old := filepath.Join(t.TempDir(), "fresh.db"), filepath.Join(t.TempDir(), "old.db")
+	if err := os.WriteFile(old, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fresh, old} {
+		s := open(t, path, 0)
+		if _, err := s.Change(t.Context(), func(tx store.Tx) error { return tx.PutView(t.Context(), &registryv1.View{Name: "v"}) }); err != nil {
+			t.Fatal(err)
+		}
+		for _, beside := range []string{"", "-wal", "-shm"} {
+			if about, err := os.Stat(path + beside); err != nil || about.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s%s: %v, %v", path, beside, about, err)
+			}
+		}
 	}
 }
