@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
@@ -326,28 +327,63 @@ func TestNodesLiveWhileTheyBeat(t *testing.T) {
 
 func TestWhatIsTooOldGoes(t *testing.T) {
 	each(t, func(t *testing.T, s store.Store) {
-		now := &clock{now: noon}
-		service := metrics.New(metrics.Config{Store: s, Clock: now.Now, Keep: metrics.Keep{Minutes: time.Hour}})
-		addr, _ := listen(t, service, "127.0.0.1:0")
-		c := dial(t, addr)
-		for i, minute := range []time.Duration{-2 * time.Hour, -30 * time.Minute} {
+		c := client(t, metrics.Config{Store: s, Clock: (&clock{now: noon}).Now})
+		for i, ago := range []time.Duration{-2 * time.Hour, -30 * time.Minute} {
 			must(c.RecordUsage(t.Context(), &metricsv1.RecordUsageRequest{
-				Node: "a", Sequence: uint64(i), Usage: []*metricsv1.Usage{{Minute: at(minute), Calls: 1}},
+				Node: "a", Sequence: uint64(i), Usage: []*metricsv1.Usage{{Minute: at(ago), Calls: 1}},
 			}))(t)
+			must(c.RecordAudit(t.Context(), &metricsv1.RecordAuditRequest{Events: []*metricsv1.AuditEvent{
+				{Id: uuid.NewString(), At: at(ago), Object: ago.String()},
+			}}))(t)
+			must(c.RecordSessionEvents(t.Context(), &metricsv1.RecordSessionEventsRequest{Events: []*metricsv1.SessionEvent{
+				{Id: uuid.NewString(), At: at(ago), SessionId: ago.String(), Kind: metricsv1.SessionEvent_KIND_OPENED},
+			}}))(t)
 		}
 		must(c.Heartbeat(t.Context(), &metricsv1.HeartbeatRequest{Node: &metricsv1.Node{Name: "erlmcp@a"}}))(t)
-
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- service.Run(ctx) }()
-		testkit.Eventually(t, func() bool {
-			got := must(c.QueryUsage(t.Context(), &metricsv1.QueryUsageRequest{Since: at(-24 * time.Hour), Step: metricsv1.Step_STEP_MINUTE}))(t)
-			return len(got.GetUsage()) == 1 && got.GetUsage()[0].GetCalls() == 1
-		}, 10*time.Second)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
+		left := func() string {
+			since := at(-24 * time.Hour)
+			usage := must(c.QueryUsage(t.Context(), &metricsv1.QueryUsageRequest{Since: since, Step: metricsv1.Step_STEP_MINUTE}))(t)
+			calls := uint64(0)
+			for _, u := range usage.GetUsage() {
+				calls += u.GetCalls()
+			}
+			text := fmt.Sprint(calls, " calls; acts")
+			for _, e := range must(c.ListAudit(t.Context(), &metricsv1.ListAuditRequest{}))(t).GetEvents() {
+				text += " " + e.GetObject()
+			}
+			text += "; sessions"
+			for _, e := range must(c.ListSessionEvents(t.Context(), &metricsv1.ListSessionEventsRequest{Since: since}))(t).GetEvents() {
+				text += " " + e.GetSessionId()
+			}
+			return text
+		}
+		for _, x := range []struct {
+			keep metrics.Keep
+			want string
+		}{
+			{metrics.Keep{}, "2 calls; acts -30m0s -2h0m0s; sessions -30m0s -2h0m0s"},
+			{metrics.Keep{Minutes: time.Hour}, "1 calls; acts -30m0s -2h0m0s; sessions -30m0s -2h0m0s"},
+			{metrics.Keep{Sessions: time.Hour}, "1 calls; acts -30m0s -2h0m0s; sessions -30m0s"}, // acts are kept for ever
+			{metrics.Keep{Audit: time.Hour}, "1 calls; acts -30m0s; sessions -30m0s"},
+			{metrics.Keep{Audit: time.Minute, Sessions: time.Minute}, "1 calls; acts; sessions"},
+		} {
+			service := metrics.New(metrics.Config{Store: s, Clock: (&clock{now: noon}).Now, Keep: x.keep})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- service.Run(ctx) }()
+			testkit.Eventually(t, func() error {
+				if got := left(); got != x.want {
+					return fmt.Errorf("keeping %+v leaves %s, want %s", x.keep, got, x.want)
+				}
+				return nil
+			}, 10*time.Second)
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			if got := left(); got != x.want {
+				t.Errorf("keeping %+v leaves %s, want %s", x.keep, got, x.want)
+			}
 		}
 	})
 }
