@@ -304,7 +304,7 @@ func (s *Session) stream(ctx context.Context, req *sessionv1.SendRequest, after 
 		return events.next, events.end, nil
 	}
 	events, err := open(ctx, s, true, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
-		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: req.GetSessionId(), After: after})
+		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: req.GetSessionId(), After: after, Request: req.GetMessage()})
 	})
 	if err != nil {
 		return nil, nil, err

@@ -152,7 +152,15 @@ func (s *Service) Send(req *sessionv1.SendRequest, to grpc.ServerStreamingServer
 
 // Listen implements sessionv1.SessionServiceServer.
 func (s *Service) Listen(req *sessionv1.ListenRequest, to grpc.ServerStreamingServer[sessionv1.ListenResponse]) error {
-	err := s.owner.Listen(to.Context(), req.GetSessionId(), req.GetAfter(), req.GetAcknowledge(), func(e owner.Event) error {
+	var request *jsonrpc.Message
+	if raw := req.GetRequest(); len(raw) > 0 {
+		m, err := jsonrpc.Parse(raw)
+		if err != nil || !m.IsRequest() {
+			return status.Error(codes.InvalidArgument, "request must be a JSON-RPC request")
+		}
+		request = &m
+	}
+	err := s.owner.Listen(to.Context(), req.GetSessionId(), req.GetAfter(), req.GetAcknowledge(), request, func(e owner.Event) error {
 		return to.Send(&sessionv1.ListenResponse{Event: &sessionv1.Event{Id: e.ID, Message: e.Message}})
 	})
 	return s.status(err)

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -15,15 +16,16 @@ import (
 	"erlmcp.dev/shared/mcp"
 )
 
-// account is a server whose tool must not be called twice.
+// account is a server whose tool "book" must not be called twice, while "look" may.
 type account struct {
-	booked atomic.Int32
-	began  chan struct{}
-	goOn   chan struct{} // each booking takes one
+	booked, looked atomic.Int32
+	began          chan struct{}
+	goOn           chan struct{} // each call takes one
+	over           chan struct{} // the test is
 }
 
 func newAccount(t *testing.T, modern bool) (*account, *registryv1.Server) {
-	a := &account{began: make(chan struct{}, 100), goOn: make(chan struct{}, 100)}
+	a := &account{began: make(chan struct{}, 100), goOn: make(chan struct{}, 100), over: make(chan struct{})}
 	options := &sdk.ServerOptions{}
 	if !modern {
 		options.SupportedProtocolVersions = []string{"2025-11-25", "2025-06-18"}
@@ -31,21 +33,42 @@ func newAccount(t *testing.T, modern bool) (*account, *registryv1.Server) {
 	server := sdk.NewServer(&sdk.Implementation{Name: "account", Version: "1"}, options)
 	schema := json.RawMessage(`{"type":"object"}`)
 	server.AddTool(&sdk.Tool{Name: "book", InputSchema: schema}, a.book)
-	return a, spoken(t, "account", server, &sdk.StreamableHTTPOptions{Stateless: modern})
+	server.AddTool(&sdk.Tool{Name: "look", InputSchema: schema, Annotations: &sdk.ToolAnnotations{ReadOnlyHint: true}}, a.look)
+	declared := spoken(t, "account", server, &sdk.StreamableHTTPOptions{Stateless: modern})
+	t.Cleanup(func() { close(a.over) })
+	return a, declared
 }
 
 func (a *account) book(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 	n := a.booked.Add(1)
-	a.began <- struct{}{}
-	select {
-	case <-a.goOn:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := a.wait(ctx); err != nil {
+		return nil, err
 	}
 	if strings.Contains(string(req.Params.Arguments), "large") {
 		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: strings.Repeat("x", 300<<10)}}}, nil
 	}
 	return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: fmt.Sprint("booking ", n)}}}, nil
+}
+
+func (a *account) look(ctx context.Context, _ *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+	n := a.looked.Add(1)
+	if err := a.wait(ctx); err != nil {
+		return nil, err
+	}
+	return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: fmt.Sprint("look ", n)}}}, nil
+}
+
+// wait tells that a call began, and waits until it may go on.
+func (a *account) wait(ctx context.Context) error {
+	a.began <- struct{}{}
+	select {
+	case <-a.goOn:
+		return nil
+	case <-a.over:
+		return errors.New("the test is over")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // booking is a call's params; without a key where that is empty.

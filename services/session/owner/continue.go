@@ -60,7 +60,7 @@ func (j callJournal) At(position string) {
 	}
 	c.at.Position = position
 	if c.logged {
-		j.session.enter(c)
+		_ = j.session.enter(c) // as it was, it is there
 	}
 }
 
@@ -68,7 +68,7 @@ func (j callJournal) At(position string) {
 func (c *call) continuable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.logged && c.at != nil && c.at.Position != ""
+	return c.logged && !c.unlogged && c.at != nil && c.at.Position != ""
 }
 
 // heardTime is how long the owner before may still hear the answer to a call that can't be repeated: it is frozen, and

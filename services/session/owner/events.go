@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"erlmcp.dev/services/session/store"
+	"erlmcp.dev/shared/jsonrpc"
 )
 
 // Event is one message on its way to the client.
@@ -120,16 +121,14 @@ func (t callEmitter) full() bool {
 }
 
 // openLog starts logging a call's events: its client is told an id from which to resume. A call that answers at
-// once never gets here, and costs the store nothing.
+// once never gets here, and costs the store nothing. Where the ledger can't have the call, the next event tries again.
 func (s *session) openLog(c *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.logged || c.ended || c.stream.name == "" {
 		return
 	}
-	c.logged = true
-	s.enter(c)
-	if c.standing {
+	if c.logged = s.enter(c); !c.logged || c.standing {
 		return // the standing stream is logged anyway
 	}
 	if e, ours := s.append(c.stream.name, nil); ours && e.seq != 0 {
@@ -148,14 +147,16 @@ func (s *session) put(c *call, message []byte) bool {
 	e, ours := event{message: message}, true
 	if c.logged {
 		e, ours = s.append(c.stream.name, message)
+	} else {
+		c.unlogged = true
 	}
 	c.stream.put(e)
 	return ours
 }
 
 // listen passes on the standing stream, or the rest of a stream behind an event. unnamed says that a reader of this kind
-// can never name an event.
-func (s *session) listen(ctx context.Context, after string, unnamed bool, send func(Event) error) error {
+// can never name an event. request, where it is not nil, is the one whose stream it is.
+func (s *session) listen(ctx context.Context, after string, unnamed bool, request *jsonrpc.Message, send func(Event) error) error {
 	s.touch()
 	defer s.touch()
 	ctx, cancel := context.WithCancel(ctx)
@@ -173,6 +174,11 @@ func (s *session) listen(ctx context.Context, after string, unnamed bool, send f
 	}
 	s.mu.Lock()
 	st := s.streams[name]
+	if request != nil {
+		if c := s.calls[string(request.ID)]; c != nil && c.stream == st {
+			c.bring(request)
+		}
+	}
 	s.mu.Unlock()
 	var live *reader
 	if st != nil {

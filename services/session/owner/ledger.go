@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"erlmcp.dev/services/session/store"
 	"erlmcp.dev/shared/jsonrpc"
@@ -14,10 +15,10 @@ import (
 )
 
 // The ledger says which calls of a session are in flight, for the next owner to find should this one die. A call is
-// entered when its client is told an id from which to resume (a call that answers sooner has no one who could come
-// back for it), and struck out behind its answer in the event log. What the next owner finds entered it goes on with
-// where the server tells it the rest of the answer; else it carries the call out again if that may be done twice; else it
-// answers that the outcome is unknown.
+// entered before its client is told an id from which to resume (a call that answers sooner has no one who could come
+// back for it), and struck out behind its answer in the event log; one that can't be entered gets no ids. What the next
+// owner finds entered it goes on with where the server tells it the rest of the answer; else it carries the call out
+// again if that may be done twice; else it answers that the outcome is unknown.
 
 // entry is one call in the ledger.
 type entry struct {
@@ -27,6 +28,9 @@ type entry struct {
 	// Params are kept of calls that may be carried out again.
 	Params     json.RawMessage `json:"params,omitempty"`
 	Repeatable bool            `json:"repeatable,omitempty"`
+	// Bare, in place of the two: the call may be carried out again by who is brought its params, which were too long to
+	// be kept.
+	Bare bool `json:"bare,omitempty"`
 	// Standing: all of it goes to the standing stream.
 	Standing bool `json:"standing,omitempty"`
 	// Place is where to go on with the call; nil where that can't be.
@@ -36,26 +40,66 @@ type entry struct {
 // stateCall begins the name of a ledger's entry in the session's state; the name of the call's stream follows.
 const stateCall = "call/"
 
-// maxKeptParams is how long params may be that are kept in the ledger; a call with longer ones is not repeated.
-const maxKeptParams = 16 << 10
+// Bounds of the params that are kept in the ledger: of one call, and of all calls of a session, whose state has other
+// things to hold too.
+const (
+	maxKeptParams    = 16 << 10
+	maxKeptParamsAll = 128 << 10
+)
 
-// enter enters a call in the ledger; call.mu is held.
-func (s *session) enter(c *call) {
+// enter enters a call in the ledger, or what changed of it; call.mu is held. It is false where the call may not be there.
+func (s *session) enter(c *call) bool {
 	e := entry{ID: c.id, Server: c.server, Method: c.method, Standing: c.standing}
-	if c.at != nil && c.at.Position != "" {
+	if c.at != nil && c.at.Position != "" && !c.unlogged {
 		e.Place = c.at
 	}
-	if c.repeatable && len(c.params) <= maxKeptParams {
+	switch {
+	case !c.repeatable:
+	case s.keepParams(c):
 		e.Repeatable, e.Params = true, c.params
+	default:
+		e.Bare = true
 	}
+	c.tried = true
+	err := s.write(c, e)
+	if errors.Is(err, store.ErrTooLarge) && e.Repeatable {
+		e.Repeatable, e.Params, e.Bare = false, nil, true
+		err = s.write(c, e)
+	}
+	if err != nil && s.ctx.Err() == nil {
+		s.owner.log.Warn("a call could not be entered in the ledger; its stream can't be resumed", "session", s.record.ID, "error", err)
+	}
+	return err == nil
+}
+
+func (s *session) write(c *call, e entry) error {
 	value, err := json.Marshal(e)
-	if err == nil {
-		s.save(s.ctx, stateCall+c.stream.name, value)
+	if err != nil {
+		return err
 	}
+	return s.try(s.ctx, store.Changes{Set: map[string][]byte{stateCall + c.stream.name: value}})
+}
+
+// keepParams reports whether a call's params have room in the ledger, and takes that; call.mu is held.
+func (s *session) keepParams(c *call) bool {
+	size := int64(len(c.params))
+	switch {
+	case c.kept:
+	case size > maxKeptParams:
+		return false
+	case s.keptParams.Add(size) > maxKeptParamsAll:
+		s.keptParams.Add(-size)
+		return false
+	}
+	c.kept = true
+	return true
 }
 
 // strike takes a call out of the ledger.
 func (s *session) strike(c *call) {
+	if c.kept {
+		s.keptParams.Add(-int64(len(c.params)))
+	}
 	s.change(s.ctx, store.Changes{Remove: []string{stateCall + c.stream.name}})
 }
 
@@ -70,8 +114,14 @@ func (s *session) takeUpCalls() {
 			continue
 		}
 		c := &call{
-			id: e.ID, server: e.Server, method: e.Method, params: e.Params, repeatable: e.Repeatable, standing: e.Standing,
-			stream: newStream(stream), over: make(chan struct{}), logged: true, at: e.Place,
+			id: e.ID, server: e.Server, method: e.Method, params: e.Params, repeatable: e.Repeatable || e.Bare, standing: e.Standing,
+			stream: newStream(stream), over: make(chan struct{}), logged: true, tried: true, at: e.Place,
+		}
+		if e.Bare {
+			c.brought = make(chan json.RawMessage, 1)
+		} else {
+			c.kept = true
+			s.keptParams.Add(int64(len(c.params)))
 		}
 		s.takingUp++
 		s.start(c, func(ctx context.Context) { s.takeUpCall(ctx, c) })
@@ -134,12 +184,38 @@ func (s *session) saidAnswer(ctx context.Context, id json.RawMessage) bool {
 
 // again carries a call out again if that may be done twice, or says that nobody knows.
 func (s *session) again(ctx context.Context, c *call) {
-	if !c.repeatable {
+	if !c.repeatable || c.brought != nil && !s.complete(ctx, c) {
 		s.finish(ctx, c, failed(errOutcomeUnknown))
 		return
 	}
 	s.owner.log.Info("a call is carried out again: its owner died", "session", s.record.ID, "server", c.server, "method", c.method)
 	s.finish(ctx, c, s.carryOut(ctx, c))
+}
+
+// complete waits for the params of a call whose entry has none, and reports whether it may be carried out with them. The
+// gateway that waits for the answer brings them, once it knows as well as we do that the owner before is gone: its
+// evidence comes within a lease, and so does its look-up.
+func (s *session) complete(ctx context.Context, c *call) bool {
+	late := time.NewTimer(2 * s.owner.config.Lease)
+	defer late.Stop()
+	select {
+	case c.params = <-c.brought:
+		return s.repeatable(c)
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// bring completes a call that was taken up without its params by the request that it is of.
+func (c *call) bring(m *jsonrpc.Message) {
+	if m.Method != c.method || !bytes.Equal(m.ID, c.id) {
+		return
+	}
+	select {
+	case c.brought <- m.Params:
+	default: // it has them
+	}
 }
 
 // errOutcomeUnknown answers a call that was lost with its owner.

@@ -390,13 +390,14 @@ func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) erro
 
 // Listen passes on a session's standing stream or the rest of one of its streams: ErrGone, ErrEventID, ErrDisplaced, and
 // ErrStopped where the session lives on elsewhere. unnamed says that the client can't name an event: the standing stream
-// begins where its reader before left, and with an event in any case.
-func (o *Owner) Listen(ctx context.Context, id, after string, unnamed bool, send func(Event) error) error {
+// begins where its reader before left, and with an event in any case. request is the one whose stream it is, where who
+// asks has it still: a call that was taken up without its params is carried out with these; nil for none.
+func (o *Owner) Listen(ctx context.Context, id, after string, unnamed bool, request *jsonrpc.Message, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
-	return s.listen(ctx, after, unnamed, send)
+	return s.listen(ctx, after, unnamed, request, send)
 }
 
 // Close ends a session; with unlessHeard not one whose standing stream is being read.

@@ -37,7 +37,11 @@ func (s *session) request(ctx context.Context, asked Asked, send func(Event) err
 	if c.standing {
 		return c.stand(ctx, send)
 	}
-	_, err = s.follow(ctx, c.stream, reader, 0, send)
+	had := uint64(0)
+	if asked.Again && c.stream.name != "" { // what its owner before logged did not get to who asks again
+		had, _ = s.replay(ctx, c.stream.name, 0, send) // as far as it is kept
+	}
+	_, err = s.follow(ctx, c.stream, reader, had, send)
 	if errors.Is(err, ErrDisplaced) {
 		err = nil // resumed elsewhere
 	}
@@ -134,6 +138,7 @@ func (s *session) begin(asked Asked) (c *call, r *reader, refused *jsonrpc.Error
 	case s.closed:
 		return nil, nil, nil, ErrStopped
 	case under != nil && asked.Again:
+		under.bring(m)
 		return under, under.stream.attach(), nil, nil
 	case s.settled != nil:
 		return nil, nil, nil, ErrStopped
@@ -210,7 +215,7 @@ func (s *session) finish(ctx context.Context, c *call, reply upstream.Reply) {
 	}
 	c.mu.Lock()
 	c.ended = true
-	logged := c.logged
+	entered := c.tried
 	c.mu.Unlock()
 	c.stream.end()
 	s.mu.Lock()
@@ -220,7 +225,7 @@ func (s *session) finish(ctx context.Context, c *call, reply upstream.Reply) {
 	if fallen != nil {
 		<-fallen
 	}
-	if logged && s.ctx.Err() == nil {
+	if entered && s.ctx.Err() == nil {
 		s.strike(c)
 	}
 	s.touch()

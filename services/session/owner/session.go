@@ -29,6 +29,8 @@ type session struct {
 	tasks  sync.WaitGroup // calls and conversations
 	used   atomic.Int64   // Unix nanoseconds
 
+	keptParams atomic.Int64 // bytes of params in the ledger
+
 	standing *stream
 	saying   sync.Mutex // held while a message is logged and put on the standing stream
 	leaving  sync.Mutex // held while leftAt changes, here and in the store
@@ -72,10 +74,15 @@ type call struct {
 	fallen    chan struct{} // not nil once it did, closed when all of it is there; under session.mu
 	answered  *Answered     // set before over is closed; nil where its client was not told the answer
 
-	mu     sync.Mutex
-	logged bool // events go to the log from now on
-	ended  bool // nothing more is put
-	at     *place
+	brought chan json.RawMessage // takes the params of a call that was taken up without them; nil for others
+
+	mu       sync.Mutex
+	logged   bool // it is in the ledger, and events go to the log from now on
+	unlogged bool // events went out before that
+	tried    bool // it may be in the ledger
+	kept     bool // with its params
+	ended    bool // nothing more is put
+	at       *place
 }
 
 // standingName names the standing stream in event ids.
@@ -144,12 +151,18 @@ func (s *session) save(ctx context.Context, name string, value []byte) {
 
 // change changes the session's record.
 func (s *session) change(ctx context.Context, changes store.Changes) {
+	if err := s.try(ctx, changes); err != nil && !errors.Is(err, store.ErrFenced) && ctx.Err() == nil {
+		s.owner.log.Warn("saving a session failed; an adopter would not know the change", "session", s.record.ID, "error", err)
+	}
+}
+
+// try is change for who knows what to do where that fails.
+func (s *session) try(ctx context.Context, changes store.Changes) error {
 	err := s.owner.config.Store.Save(ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, changes)
 	if errors.Is(err, store.ErrFenced) {
 		s.owner.moved(s)
-	} else if err != nil && ctx.Err() == nil {
-		s.owner.log.Warn("saving a session failed; an adopter would not know the change", "session", s.record.ID, "error", err)
 	}
+	return err
 }
 
 func (s *session) touch() { s.used.Store(time.Now().UnixNano()) }

@@ -27,7 +27,7 @@ func listen(t *testing.T, o *owner.Owner, id, after string) *ear {
 	ctx, cancel := context.WithCancel(t.Context())
 	e := &ear{t, make(chan owner.Event), cancel, make(chan error, 1)}
 	go func() {
-		e.done <- o.Listen(ctx, id, after, true, func(event owner.Event) error {
+		e.done <- o.Listen(ctx, id, after, true, nil, func(event owner.Event) error {
 			select {
 			case e.events <- event:
 				return nil

@@ -871,7 +871,10 @@ type ListenRequest struct {
 	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
 	// The client can't name events: begin where its reader before left, and with an event in any case, once nobody else is
 	// passed the standing stream any more.
-	Acknowledge   bool `protobuf:"varint,3,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
+	Acknowledge bool `protobuf:"varint,3,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
+	// The JSON-RPC request whose stream it is, where the caller has it still and its owner is gone: the ledger may lack its
+	// params, which are needed to carry it out again.
+	Request       []byte `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -925,6 +928,13 @@ func (x *ListenRequest) GetAcknowledge() bool {
 		return x.Acknowledge
 	}
 	return false
+}
+
+func (x *ListenRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
 }
 
 type ListenResponse struct {
@@ -2351,12 +2361,13 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\x127\n" +
 	"\banswered\x18\x02 \x01(\v2\x1b.erlmcp.session.v1.AnsweredR\banswered\"\"\n" +
 	"\bAnswered\x12\x16\n" +
-	"\x06failed\x18\x01 \x01(\bR\x06failed\"p\n" +
+	"\x06failed\x18\x01 \x01(\bR\x06failed\"\x8a\x01\n" +
 	"\rListenRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12 \n" +
-	"\vacknowledge\x18\x03 \x01(\bR\vacknowledge\"@\n" +
+	"\vacknowledge\x18\x03 \x01(\bR\vacknowledge\x12\x18\n" +
+	"\arequest\x18\x04 \x01(\fR\arequest\"@\n" +
 	"\x0eListenResponse\x12.\n" +
 	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"Y\n" +
 	"\vPostRequest\x12'\n" +
