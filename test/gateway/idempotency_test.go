@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -171,5 +172,53 @@ func TestAResultTooLargeToBeKept(t *testing.T) {
 	again := c.call("2", mcp.MethodToolsCall, booking("k", `{"large":true}`)).answer()
 	if string(jsonrpc.Get(again.Error, "data", "dev.erlmcp/outcome")) != `"done"` || a.booked.Load() != 1 {
 		t.Errorf("answered %s%s after %d bookings", again.Result, again.Error, a.booked.Load())
+	}
+}
+
+// Of a call under a key whose owner goes, by death or in good order, there is one result where it is read-only, and else
+// the answer under the key is that nobody knows, then and later: it is not carried out again.
+func TestACallUnderAKeyOutlivesItsOwner(t *testing.T) {
+	for how, x := range map[string]struct {
+		leave func(*ownerNode)
+		// How long a silent holder keeps a key. One that stops gives it up at once.
+		lease time.Duration
+	}{
+		"dies":  {(*ownerNode).die, time.Second},
+		"stops": {func(n *ownerNode) { n.stop() }, time.Hour},
+	} {
+		for _, modern := range []bool{false, true} {
+			for tool, want := range map[string]string{"look": "look 2", "book": "unknown"} {
+				t.Run(fmt.Sprintf("%s/modern client %v/%s", how, modern, tool), func(t *testing.T) {
+					onEachStore(t, func(t *testing.T, kind string) {
+						a, server := newAccount(t, false)
+						s := newSite(t, options{store: kind, gateways: 2, owners: 2, lease: time.Second, resultLease: x.lease, servers: []*registryv1.Server{server}})
+						c := s.legacy(0, "", mcp.V2025_11_25) // and so the first owner is the one that the gateway knows
+						if modern {
+							c = s.modern(0, "")
+						}
+						params := strings.Replace(booking("k", `{}`), "book", tool, 1)
+						answer := c.later("1", mcp.MethodToolsCall, params)
+						within(t, a.began, "the call")
+						x.leave(s.owners[0])
+						calls := int32(1)
+						if want != "unknown" {
+							within(t, a.began, "the second try")
+							calls = 2
+							a.goOn <- struct{}{}
+							a.goOn <- struct{}{}
+						}
+						if m := within(t, answer, "the answer"); outcome(m) != want {
+							t.Errorf("answered %s%s, want %s", m.Result, m.Error, want)
+						}
+						if m := c.at(1).call("2", mcp.MethodToolsCall, params).answer(); outcome(m) != want {
+							t.Errorf("sent again, it is answered %s%s, want %s", m.Result, m.Error, want)
+						}
+						if n := a.looked.Load() + a.booked.Load(); n != calls {
+							t.Errorf("the server was called %d times", n)
+						}
+					})
+				})
+			}
+		}
 	}
 }

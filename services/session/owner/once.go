@@ -108,8 +108,8 @@ func (k *keyed) carryOut(ctx context.Context, holder string, carryOut func(conte
 	case err == nil:
 		answer = keep(reply)
 	case errors.Is(err, upstream.ErrNotSent), errors.Is(err, upstream.ErrSessionGone), k.repeatable:
-	case cut: // the next owner says that it was lost
-		return reply, err
+	case cut: // and nobody goes on with it
+		answer = keep(failed(errAbandoned))
 	default:
 		answer = keep(failed(upstream.Explain(k.server, err)))
 	}
