@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -180,6 +181,38 @@ func TestACallIsAnsweredWhenItsOwnerStops(t *testing.T) {
 		}
 		if got := c.at(1).call("1", mcp.MethodPing, "").code(); got != 0 {
 			t.Errorf("after that a ping gave %d", got)
+		}
+	})
+}
+
+// An operator who has a session handed over and goes away takes no time from its calls.
+func TestACallOutlivesTheOperatorWhoDrainsItsSession(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		a, server := newAccount(t, false)
+		s := newSite(t, options{store: kind, gateways: 2, owners: 2, drain: patience, servers: []*registryv1.Server{server}})
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, booking("", `{}`))
+		within(t, a.began, "the call")
+		ctx, leave := context.WithCancel(t.Context())
+		drained := make(chan error, 1)
+		go func() { drained <- s.owners[0].Drain(ctx, s.id(c)) }()
+		set, err := jsonrpc.Parse([]byte(`{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"debug"}}`))
+		must(t, err)
+		testkit.Eventually(t, func() bool { // the session begins no more calls
+			err := s.owners[0].Request(t.Context(), s.id(c), owner.Asked{Message: &set}, func(owner.Event) error { return nil })
+			return errors.Is(err, owner.ErrStopped)
+		}, patience)
+		leave()
+		for i := range 50 { // meanwhile the session is used for what needs no owner
+			mustAnswer(t, c.call(fmt.Sprint(100+i), mcp.MethodPing, ""))
+		}
+		a.goOn <- struct{}{}
+		if m := call.answer(); text(m.Result) != "booking 1" {
+			t.Errorf("answered %s%s", m.Result, m.Error)
+		}
+		must(t, within(t, drained, "the end of the drain"))
+		if got := c.at(1).call("3", mcp.MethodSetLevel, `{"level":"info"}`).code(); got != 0 || s.owners[1].Sessions() != 1 {
+			t.Errorf("after that a call gave %d, and the other owner has %d sessions", got, s.owners[1].Sessions())
 		}
 	})
 }

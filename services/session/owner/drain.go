@@ -23,7 +23,8 @@ func (o *Owner) Drain(ctx context.Context, id string) error {
 		return ErrStore
 	}
 	others := slices.ContainsFunc(nodes, func(n store.Node) bool { return n.Name != o.config.Node.Name })
-	drain, cancel := context.WithTimeout(ctx, o.config.Drain)
+	// Calls have their time whether or not whoever asked waits for it.
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.Drain)
 	defer cancel()
 	if others {
 		o.mu.Lock()
