@@ -216,3 +216,23 @@ func TestACallOutlivesTheOperatorWhoDrainsItsSession(t *testing.T) {
 		}
 	})
 }
+
+// A call whose gateway lost the connection to its owner, which lives, is answered as if nothing had happened, also where
+// it ended meanwhile.
+func TestACallOutlivesTheConnectionToItsOwner(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		a, server := newAccount(t, false)
+		s := newSite(t, options{store: kind, gateways: 1, owners: 2, servers: []*registryv1.Server{server}})
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		answer := c.later("1", mcp.MethodToolsCall, booking("", `{}`))
+		within(t, a.began, "the call")
+		s.owners[0].wire.cut()
+		testkit.Eventually(t, func() error { return s.entered(s.id(c), 1) }, patience)
+		a.goOn <- struct{}{}
+		testkit.Eventually(t, func() error { return s.entered(s.id(c), 0) }, patience)
+		s.owners[0].wire.mend()
+		if m := within(t, answer, "the answer"); text(m.Result) != "booking 1" {
+			t.Errorf("answered %s%s", m.Result, m.Error)
+		}
+	})
+}

@@ -42,18 +42,47 @@ func (s *session) request(ctx context.Context, asked Asked, send func(Event) err
 		had, _ = s.replay(ctx, c.stream.name, 0, send) // as far as it is kept
 	}
 	_, err = s.follow(ctx, c.stream, reader, had, send)
-	if errors.Is(err, ErrDisplaced) {
+	displaced := errors.Is(err, ErrDisplaced)
+	if displaced {
 		err = nil // resumed elsewhere
 	}
 	if err == nil && ctx.Err() == nil && errors.Is(context.Cause(s.ctx), ErrStopped) {
 		err = ErrHandedOver
 	}
-	if c.fallsBack && (err != nil || ctx.Err() != nil) {
+	if err != nil || ctx.Err() != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.fallBack(c)
+		switch {
+		case c.fallsBack:
+			s.fallBack(c)
+		case !displaced:
+			s.leaveUnread(c)
+		}
 	}
 	return err
+}
+
+// How long calls are remembered whose streams broke, and how many of a session, for gateways that ask again: it may be
+// the connection that died, and not the owner.
+const (
+	unreadTime = 15 * time.Second
+	maxUnread  = 100
+)
+
+// leaveUnread remembers a call whose stream broke; mu is held.
+func (s *session) leaveUnread(c *call) {
+	id := string(c.id)
+	if len(s.unread) >= maxUnread {
+		return
+	}
+	s.unread[id] = c
+	time.AfterFunc(unreadTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.unread[id] == c {
+			delete(s.unread, id)
+		}
+	})
 }
 
 // StreamKind says what becomes of a request's stream when it breaks.
@@ -140,6 +169,10 @@ func (s *session) begin(asked Asked) (c *call, r *reader, refused *jsonrpc.Error
 	case under != nil && asked.Again:
 		under.bring(m)
 		return under, under.stream.attach(), nil, nil
+	case asked.Again && s.unread[string(m.ID)] != nil:
+		c = s.unread[string(m.ID)]
+		delete(s.unread, string(m.ID))
+		return c, c.stream.attach(), nil, nil
 	case s.settled != nil:
 		return nil, nil, nil, ErrStopped
 	case under != nil:
@@ -173,6 +206,7 @@ func (s *session) start(c *call, run func(ctx context.Context)) {
 		s.streams[c.stream.name] = c.stream
 	}
 	s.calls[string(c.id)] = c
+	delete(s.unread, string(c.id)) // of another one under this id
 	s.tasks.Go(func() {
 		defer cancel(nil)
 		defer close(c.over)

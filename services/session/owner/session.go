@@ -41,6 +41,7 @@ type session struct {
 	closed   bool
 	settled  chan struct{}            // not nil once the session begins no more calls; closed when there are none
 	calls    map[string]*call         // by the client's raw request id
+	unread   map[string]*call         // whose streams broke, and which may have ended since; by id
 	streams  map[string]*stream       // of the calls, by name
 	asked    map[string]chan answer   // by the id of our request to the client
 	early    map[string]answer        // to requests of the owner before, that came before their calls were taken up
@@ -101,6 +102,7 @@ func newSession(o *Owner, record store.Record, epoch uint64) *session {
 		owner: o, record: record, epoch: epoch, ctx: ctx, cancel: cancel,
 		standing: newStream(standingName),
 		calls:    map[string]*call{},
+		unread:   map[string]*call{},
 		streams:  map[string]*stream{},
 		asked:    map[string]chan answer{},
 		early:    map[string]answer{},
