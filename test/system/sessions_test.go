@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,36 @@ func countSessions(t *testing.T, rest string) int {
 	return len(list.Sessions)
 }
 
+// history is what became of sessions, oldest first: of one, or of all where id is empty.
+func history(t *testing.T, rest, id string) (told []string) {
+	t.Helper()
+	var list struct {
+		Events []struct{ ID, Node, Kind, Reason string }
+	}
+	getJSON(t, "http://"+rest+"/api/v1/sessions/history?session_id="+id, &list)
+	seen := map[string]bool{}
+	for _, e := range list.Events {
+		if seen[e.ID] || e.Node == "" {
+			t.Errorf("of the session %s is told %+v", id, list.Events)
+		}
+		seen[e.ID] = true
+		told = append(told, strings.TrimSpace(strings.TrimPrefix(e.Kind, "KIND_")+" "+e.Reason))
+	}
+	slices.Reverse(told)
+	return told
+}
+
+// awaitHistory waits until it is told; owners tell every second.
+func awaitHistory(t *testing.T, rest, id string, want ...string) {
+	t.Helper()
+	testkit.Eventually(t, func() error {
+		if told := history(t, rest, id); !slices.Equal(told, want) {
+			return fmt.Errorf("of the session %s is told %q, want %q", id, told, want)
+		}
+		return nil
+	}, 20*time.Second)
+}
+
 func TestASessionThatNobodyUsesEnds(t *testing.T) {
 	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Env: []string{"ERLMCP_SESSION_IDLE=3s"}})
 	session, _ := openRaw(t, up.URL(""))
@@ -74,6 +105,7 @@ func TestASessionThatNobodyUsesEnds(t *testing.T) {
 	if status := pingRaw(t, up.URL(""), session); status != http.StatusNotFound {
 		t.Errorf("an idle session answers %d", status)
 	}
+	awaitHistory(t, rest, "", "OPENED", "CLOSED idle")
 }
 
 func TestASessionThatIsTooOldEndsThoughItIsInUse(t *testing.T) {
@@ -95,6 +127,7 @@ func TestASessionThatIsTooOldEndsThoughItIsInUse(t *testing.T) {
 	if age := time.Since(began); age < time.Second {
 		t.Errorf("it ended after %s", age)
 	}
+	awaitHistory(t, cluster.Address(up.Ports.API), "", "OPENED", "CLOSED too old")
 }
 
 func TestSessionsAreBoundedForEachPrincipalAndInAll(t *testing.T) {
@@ -195,13 +228,28 @@ func TestOperatorsListShowDrainAndCloseSessionsOfAllOwners(t *testing.T) {
 	if len(after) != 1 || len(after[from]) != 0 {
 		t.Errorf("after %s was drained: %v", from, after)
 	}
+	var closed []string
 	for _, ids := range after {
 		for _, id := range ids {
 			operate(t, gateway, "sessions", "drain", id)
 			operate(t, gateway, "sessions", "close", id)
+			closed = append(closed, id)
 		}
 	}
 	if left := countSessions(t, rest); left != 0 {
 		t.Errorf("%d sessions are left", left)
+	}
+	// Their history outlives them.
+	for _, id := range closed {
+		want, drained := []string{"OPENED", "ADOPTED", "CLOSED closed"}, slices.Contains(before[from], id)
+		if drained {
+			want = []string{"OPENED", "ADOPTED", "ADOPTED", "CLOSED closed"}
+		}
+		awaitHistory(t, rest, id, want...)
+		shown := operate(t, gateway, "sessions", "history", "--session", id)
+		lines := strings.Split(strings.TrimSpace(shown), "\n")
+		if len(lines) != 1+len(want) || !strings.Contains(lines[1], "closed") || strings.Contains(lines[len(want)], from) != drained {
+			t.Errorf("the history of %s is shown as\n%s", id, shown)
+		}
 	}
 }
