@@ -19,7 +19,7 @@ reached, so that no two regions write; makes the stand-by's database the primary
                       kubectl --context us-east-1 -n erlmcp scale statefulset/erlmcp-cluster --replicas=0
   --promote COMMAND   promotes the stand-by's database (PROMOTE_COMMAND), for instance:
                       psql -h db.us-west-2.internal -c 'SELECT pg_promote()'
-  --lag COMMAND       prints how many seconds the stand-by's database is behind (LAG_COMMAND): nothing when all that it
+  --lag COMMAND       prints how many seconds the stand-by's database is behind (LAG_COMMAND): 0 when all that it
                       received is replayed. The time since the last replay alone grows without end once the primary is
                       dead; docs/deployment/disaster-recovery.md has a query
   --most-lag SECONDS  most that may be lost (60)
