@@ -165,10 +165,10 @@ func testEvents(t *testing.T, open Open) {
 		l.append("y", "y1") // x1 goes
 		l.gone("x", 0)
 		l.reads("x", first, false, "x2", "x3")
-		l.append("x", "x4", "x5", "x6", "x7")
+		fourth := l.append("x", "x4", "x5", "x6", "x7")
 		l.gone("x", first+2)
-		l.gone("x", first+3)
-		l.reads("x", first+4, false, "x5", "x6", "x7")
+		l.gone("x", fourth-1)
+		l.reads("x", fourth, false, "x5", "x6", "x7")
 		l.gone("y", 0)
 		l.append("y", "y2")
 		l.gone("y", 0)
