@@ -63,7 +63,7 @@ func (s *session) request(ctx context.Context, asked Asked, send func(Event) err
 }
 
 // How long calls are remembered whose streams broke, and how many of a session, for gateways that ask again: it may be
-// the connection that died, and not the owner.
+// the connection that died, and not the owner. Together their answers are at most as long as one stream may be.
 const (
 	unreadTime = 15 * time.Second
 	maxUnread  = 100
@@ -76,6 +76,7 @@ func (s *session) leaveUnread(c *call) {
 		return
 	}
 	s.unread[id] = c
+	s.boundUnread(c)
 	time.AfterFunc(unreadTime, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -83,6 +84,20 @@ func (s *session) leaveUnread(c *call) {
 			delete(s.unread, id)
 		}
 	})
+}
+
+// boundUnread forgets a call whose stream broke, if there is one, where too much waits for such calls; mu is held.
+func (s *session) boundUnread(c *call) {
+	if s.unread[string(c.id)] != c {
+		return
+	}
+	bytes := 0
+	for _, u := range s.unread {
+		bytes += u.stream.size()
+	}
+	if bytes > maxStreamBytes {
+		delete(s.unread, string(c.id))
+	}
 }
 
 // StreamKind says what becomes of a request's stream when it breaks.
@@ -254,6 +269,7 @@ func (s *session) finish(ctx context.Context, c *call, reply upstream.Reply) {
 	c.stream.end()
 	s.mu.Lock()
 	delete(s.streams, c.stream.name) // what was logged can be had from the log
+	s.boundUnread(c)
 	fallen := c.fallen
 	s.mu.Unlock()
 	if fallen != nil {
