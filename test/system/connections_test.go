@@ -2,6 +2,7 @@ package system
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -137,4 +138,32 @@ func TestConnectionsOfAPrincipalAreBounded(t *testing.T) {
 		}
 		return nil
 	}, 10*time.Second)
+}
+
+// Whoever begins a request and does not go on holds no connection for ever, at whichever port, known or not.
+func TestARequestThatDoesNotComeIsGivenUp(t *testing.T) {
+	t.Parallel()
+	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp})
+	conns := map[string]net.Conn{}
+	for name, port := range map[string]int{
+		"api": up.Ports.API, "http": up.Ports.HTTP, "ws": up.Ports.WS, "sse": up.Ports.SSE, "health": up.Ports.Health, "metrics": up.Ports.Metrics,
+	} {
+		for what, begun := range map[string]string{
+			"a body": "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", "a header": "GET / HTTP/1.1\r\nHost: ",
+			"much of a header": "GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 80<<10),
+		} {
+			c := dialPort(t, port)
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			if _, err := io.WriteString(c, begun); err != nil {
+				t.Fatal(err)
+			}
+			conns[name+": "+what] = c
+		}
+	}
+	for what, c := range conns {
+		var late net.Error
+		if _, err := io.ReadAll(c); errors.As(err, &late) && late.Timeout() { // a reset is an end too
+			t.Errorf("%s is waited for: %v", what, err)
+		}
+	}
 }

@@ -216,7 +216,7 @@ func (s *site) newGateway(t testing.TB, o options) *gateway {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	g.api = l.Addr().String()
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: guard.Patient(mux, patience), ReadHeaderTimeout: 10 * time.Second}
 	serving := make(chan error, 1)
 	go func() {
 		serving <- server.Serve(&tcp.Port{Listener: l, Handler: &tcp.Handler{Server: g.tcp, Guard: watch}})

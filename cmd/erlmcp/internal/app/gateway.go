@@ -194,10 +194,13 @@ func (p *process) parting(handler http.Handler) http.Handler {
 	})
 }
 
+// bodyPatience is how long a client may pause within a request's body.
+const bodyPatience = 30 * time.Second
+
 // runHTTP serves HTTP on a port until ctx ends.
 func (p *process) runHTTP(ctx context.Context, name string, l net.Listener, handler http.Handler) error {
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           guard.Patient(handler, bodyPatience),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
