@@ -39,23 +39,33 @@ func Stream(w http.ResponseWriter, r *http.Request) (response *Response, ok bool
 		o.header = http.Header{}
 	}
 	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
+	_ = conn.SetWriteDeadline(time.Now().Add(firstTime)) // the server's went with the server
 	go o.watch()
 	return o, true
 }
 
+// firstTime is how long a client may take to take the header, until another deadline is set: answers that it did not read
+// may stand before it.
+const firstTime = 30 * time.Second
+
 // Context ends when the client is gone, and with Close.
 func (o *Response) Context() context.Context { return o.ctx }
 
+// maxSaid is how much a client may say on its stream, in bytes. More is not worth the reading of it.
+const maxSaid = 64 << 10
+
 // watch reads until the client is gone. What it says is no request that could be answered: the connection ends with the
-// stream.
+// stream. A client that does not stop counts as gone.
 func (o *Response) watch() {
 	defer close(o.gone)
 	defer o.cancel()
 	said := make([]byte, 32)
-	for {
-		if _, err := o.conn.Read(said); err != nil {
+	for all := 0; all <= maxSaid; {
+		n, err := o.conn.Read(said)
+		if err != nil {
 			return
 		}
+		all += n
 	}
 }
 

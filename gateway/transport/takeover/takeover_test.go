@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -166,6 +167,54 @@ func TestWhatAClientSaysOnAStreamIsNoRequest(t *testing.T) {
 		t.Errorf("behind the stream came %q, %v", rest, err)
 	}
 	wait(t, s.ended)
+}
+
+// Reading what nobody asked for costs more than sending it.
+func TestAClientThatDoesNotStopTalkingIsGone(t *testing.T) {
+	s := newSite(t, false)
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: here\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.WriteString(conn, strings.Repeat("x", 1<<20)) }() // until it is cut off
+	if err := wait(t, s.ended); err == nil {
+		t.Error("the stream ended by itself")
+	}
+}
+
+// pipe is a connection whose other end reads nothing, as a ResponseWriter.
+type pipe struct {
+	http.ResponseWriter
+	net.Conn
+}
+
+func (p pipe) Header() http.Header { return http.Header{} }
+
+func (p pipe) Write(b []byte) (int, error) { return p.ResponseWriter.Write(b) }
+
+func (p pipe) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return p.Conn, bufio.NewReadWriter(bufio.NewReader(p.Conn), bufio.NewWriter(p.Conn)), nil
+}
+
+func TestAClientThatDoesNotEvenReadTheHeaderHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		began := time.Now()
+		var streams takeover.Streams
+		if !streams.Serve(pipe{httptest.NewRecorder(), server}, r, func(response *takeover.Response) { response.WriteHeader(http.StatusOK) }) {
+			t.Fatal("not taken over")
+		}
+		streams.Shutdown(t.Context())
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	})
 }
 
 func TestAClientWithoutChunksIsServedByTheServer(t *testing.T) {
