@@ -1,4 +1,4 @@
-// Package transport is what all transports have in common: the way in which they are counted.
+// Package transport is what transports have in common: the way in which they are counted, and what they do every while.
 package transport
 
 import (

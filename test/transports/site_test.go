@@ -84,6 +84,7 @@ type options struct {
 	maxBody      int64
 	authn        guard.Authenticator
 	keepAlive    time.Duration
+	recheck      time.Duration // how often an open stream's credential is looked at; a minute when 0
 	resume       time.Duration // how long an SSE client may take to come back; 30 s when 0
 	idle         time.Duration // a session's longest time without use; an hour when 0
 }
@@ -201,7 +202,7 @@ func (s *site) newGateway(t testing.TB, o options) *gateway {
 		return c
 	}
 	g.stdio, g.ws, g.tcp = channels(), channels(), channels()
-	watch := &guard.Guard{Authenticator: o.authn, MaxBody: o.maxBody}
+	watch := &guard.Guard{Authenticator: o.authn, MaxBody: o.maxBody, Recheck: o.recheck}
 	events := &sse.Handler{Engine: g.engine, Guard: watch, Draining: draining, KeepAlive: o.keepAlive, WriteTimeout: o.writeTimeout, ResumeTime: o.resume, Log: s.log}
 	mux := http.NewServeMux()
 	plain := &streamhttp.Handler{Engine: g.engine, Guard: watch, KeepAlive: o.keepAlive, WriteTimeout: o.writeTimeout, Draining: draining}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"erlmcp.dev/gateway/engine"
+	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/shared/jsonrpc"
 )
 
@@ -138,7 +139,7 @@ func (c *connection) settle() {
 func (c *connection) watch() (stop func()) {
 	var stops []func()
 	if o := c.options; o.KeepAlive != nil {
-		stops = append(stops, every(o.KeepAliveEvery, func() bool {
+		stops = append(stops, transport.Every(o.KeepAliveEvery, func() bool {
 			if o.KeepAlive(c.ctx) != nil {
 				c.end(Gone)
 			}
@@ -146,7 +147,7 @@ func (c *connection) watch() (stop func()) {
 		}))
 	}
 	if c.options.Authorized != nil {
-		stops = append(stops, every(authorizeEvery, func() bool {
+		stops = append(stops, transport.Every(authorizeEvery, func() bool {
 			if !c.options.Authorized(c.ctx) {
 				c.end(Unauthorized)
 			}
@@ -180,29 +181,6 @@ func (c *connection) drain() {
 
 // authorizeEvery is how soon a credential that was revoked ends a connection.
 const authorizeEvery = time.Minute
-
-// every calls f over and over, each time once a while has gone by, until it is false. stop waits for a call under way,
-// and after it there is none.
-func every(while time.Duration, f func() bool) (stop func()) {
-	var mu sync.Mutex // held during a call
-	var timer *time.Timer
-	stopped := false
-	mu.Lock()
-	defer mu.Unlock()
-	timer = time.AfterFunc(while, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if !stopped && f() {
-			timer.Reset(while)
-		}
-	})
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-		timer.Stop()
-	}
-}
 
 // write is the one writer: it sends what is queued. Once the connection has ended and the queue is empty it closes the
 // connection, for its reader may wait for a client who never speaks again.

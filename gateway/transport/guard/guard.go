@@ -13,7 +13,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
+	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/jsonrpc"
 )
@@ -29,6 +31,8 @@ type Guard struct {
 	MaxBody int64
 	// Places bounds how many connections a principal has. Optional.
 	Places Places
+	// Recheck is how often the credential of an open stream is looked at again; a minute when 0.
+	Recheck time.Duration
 }
 
 // Places are what a principal's connections take while they are open.
@@ -99,6 +103,24 @@ func (g *Guard) Leave(p access.Principal) {
 func (g *Guard) Still(ctx context.Context, bearer string, principal access.Principal) bool {
 	now, err := g.Authenticator.Authenticate(ctx, bearer)
 	return errors.Is(err, access.ErrUnavailable) || err == nil && now.ID == principal.ID
+}
+
+// Attend looks at a bearer token again and again until stop is called, and calls gone once it is the principal's no longer.
+func (g *Guard) Attend(ctx context.Context, bearer string, principal access.Principal, gone func()) (stop func()) {
+	if bearer == "" { // nothing that could be revoked
+		return func() {}
+	}
+	recheck := g.Recheck
+	if recheck == 0 {
+		recheck = time.Minute
+	}
+	return transport.Every(recheck, func() bool {
+		if g.Still(ctx, bearer, principal) {
+			return true
+		}
+		gone()
+		return false
+	})
 }
 
 // Refuse answers with a JSON-RPC error without an id.

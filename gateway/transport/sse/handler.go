@@ -23,6 +23,7 @@ import (
 	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
 	"erlmcp.dev/gateway/transport/takeover"
+	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/mcp"
 	"erlmcp.dev/shared/telemetry"
 )
@@ -161,17 +162,19 @@ func (h *Handler) Stream(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	bearer, _ := access.Bearer(r.Header)
 	taken = h.streams.Serve(w, r, func(response *takeover.Response) {
 		defer h.Guard.Leave(client.Principal)
-		h.serve(response.Context(), response, client, session.Token())
+		h.serve(response.Context(), response, client, session.Token(), bearer)
 	})
 	if !taken {
-		h.serve(r.Context(), w, client, session.Token())
+		h.serve(r.Context(), w, client, session.Token(), bearer)
 	}
 }
 
-// serve passes a session's standing stream on until the client is gone, the session ended or the gateway has drained.
-func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, client engine.Client, token string) {
+// serve passes a session's standing stream on until the client is gone or not welcome any more, the session ended or the
+// gateway has drained.
+func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, client engine.Client, token, bearer string) {
 	h.open.Add(1)
 	defer h.open.Add(-1)
 	h.Count.Connected()
@@ -181,8 +184,10 @@ func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, client engin
 	}
 	s := newStream(ctx, w, h)
 	s.open(endpoint.String(), token)
+	leave := h.Guard.Attend(s.ctx, bearer, client.Principal, s.cancel)
 	h.follow(s, client, token)
 	s.end()
+	leave()
 	h.leave(client, token)
 }
 

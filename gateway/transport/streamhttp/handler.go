@@ -15,6 +15,7 @@ import (
 	"erlmcp.dev/gateway/transport"
 	"erlmcp.dev/gateway/transport/guard"
 	"erlmcp.dev/gateway/transport/takeover"
+	"erlmcp.dev/shared/access"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
 )
@@ -107,7 +108,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, c engine.Client) 
 		return
 	}
 	h.count().Received()
-	out := h.newReply(r.Context(), w, accept)
+	out := h.newReply(r.Context(), w, accept, attended(r, c))
 	defer out.stop()
 	m, err := jsonrpc.Parse(body)
 	switch {
@@ -265,19 +266,30 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, c engine.Client
 	if !ok {
 		return
 	}
-	after := r.Header.Get(mcp.HeaderLastEvent)
+	after, by := r.Header.Get(mcp.HeaderLastEvent), attended(r, c)
 	taken = h.streams.Serve(w, r, func(response *takeover.Response) {
 		defer leave()
-		h.listen(response.Context(), response, session, after)
+		h.listen(response.Context(), response, session, after, by)
 	})
 	if !taken {
-		h.listen(r.Context(), w, session, after)
+		h.listen(r.Context(), w, session, after, by)
 	}
 }
 
+// credential is what a stream is open by.
+type credential struct {
+	bearer    string
+	principal access.Principal
+}
+
+func attended(r *http.Request, c engine.Client) credential {
+	bearer, _ := access.Bearer(r.Header)
+	return credential{bearer, c.Principal}
+}
+
 // listen passes on a session's stream.
-func (h *Handler) listen(ctx context.Context, w http.ResponseWriter, session *engine.Session, after string) {
-	out := h.newReply(ctx, w, true)
+func (h *Handler) listen(ctx context.Context, w http.ResponseWriter, session *engine.Session, after string, by credential) {
+	out := h.newReply(ctx, w, true, by)
 	out.version = session.Version()
 	defer out.stop()
 	defer context.AfterFunc(h.Draining, out.cancel)()

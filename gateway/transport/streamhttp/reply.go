@@ -17,9 +17,10 @@ import (
 // answer, an event stream. It implements engine.Stream.
 type reply struct {
 	w       http.ResponseWriter
-	ctx     context.Context // the request's; ends too when the client is gone or the gateway drains
+	ctx     context.Context // the request's; ends too when the client is gone or not welcome any more, or the gateway drains
 	cancel  context.CancelFunc
 	events  bool // the client takes event streams
+	by      credential
 	version string
 
 	handler *Handler
@@ -29,12 +30,13 @@ type reply struct {
 	started bool // the response is an event stream
 	ended   bool
 	timer   *time.Timer
+	leave   func() // ends the looking at the credential; nil where the response is no event stream
 	buffer  []byte
 }
 
-func (h *Handler) newReply(ctx context.Context, w http.ResponseWriter, events bool) *reply {
+func (h *Handler) newReply(ctx context.Context, w http.ResponseWriter, events bool, by credential) *reply {
 	ctx, cancel := context.WithCancel(ctx)
-	return &reply{w: w, ctx: ctx, cancel: cancel, events: events, handler: h, began: time.Now()}
+	return &reply{w: w, ctx: ctx, cancel: cancel, events: events, by: by, handler: h, began: time.Now()}
 }
 
 // deadline ends a client that takes no bytes. Each response needs its own: the connection keeps that of the one
@@ -66,8 +68,12 @@ func (o *reply) stop() {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
+	leave := o.leave
 	o.mu.Unlock()
 	o.cancel()
+	if leave != nil {
+		leave()
+	}
 }
 
 // start makes the response an event stream before there is an event.
@@ -104,6 +110,7 @@ func (o *reply) open() {
 	header.Set("X-Accel-Buffering", "no")
 	o.w.WriteHeader(http.StatusOK)
 	o.timer = time.AfterFunc(o.handler.keepAlive(), o.comment)
+	o.leave = o.handler.Guard.Attend(o.ctx, o.by.bearer, o.by.principal, o.cancel)
 }
 
 // comment keeps a quiet stream alive.
