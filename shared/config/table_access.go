@@ -63,7 +63,7 @@ func accessSettings() []Setting {
 		},
 		{
 			Key: "auth.allowed_origins", Env: []string{"ERLMCP_ALLOWED_ORIGINS"}, Kind: List, DefaultDoc: "loopback names", Roles: gateway,
-			Doc:   "Origins that browsers may call from, such as https://app.example.com; * for any.",
+			Doc:   "Origins that browsers may call from, such as https://app.example.com; * for any. Pages of the name that they call may too: without a credential only if that is an address or in auth.allowed_hosts.",
 			at:    func(c *Config) any { return &c.Auth.Origins },
 			check: func(c *Config) (string, string) { return allowList(c.Auth.Origins, true) },
 		},

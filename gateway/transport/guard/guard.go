@@ -58,11 +58,11 @@ func (g *Guard) Admit(w http.ResponseWriter, r *http.Request) (access.Principal,
 		Refuse(w, http.StatusForbidden, "this host name is not served; add it to the allowed hosts")
 		return access.Principal{}, false
 	}
-	if !g.originAllowed(r) {
+	token, _ := access.Bearer(r.Header)
+	if !g.originAllowed(r, token) {
 		Refuse(w, http.StatusForbidden, "this origin is not allowed; add it to the allowed origins")
 		return access.Principal{}, false
 	}
-	token, _ := access.Bearer(r.Header)
 	principal, err := g.Authenticator.Authenticate(r.Context(), token)
 	switch {
 	case err == nil:
@@ -144,7 +144,7 @@ func (g *Guard) hostAllowed(r *http.Request) bool {
 	return isLoopback(host)
 }
 
-func (g *Guard) originAllowed(r *http.Request) bool {
+func (g *Guard) originAllowed(r *http.Request, token string) bool {
 	values := r.Header["Origin"]
 	if len(values) == 0 {
 		return true
@@ -161,9 +161,17 @@ func (g *Guard) originAllowed(r *http.Request) bool {
 		return false
 	}
 	if strings.EqualFold(u.Host, r.Host) {
-		return true
+		return token != "" || g.ownName(r)
 	}
 	return onLoopback(r) && isLoopback(u.Hostname())
+}
+
+// ownName reports whether the name that a request was sent to is certainly ours. A page may have had its own name resolved
+// to our address meanwhile, and then calls itself when it calls us; what it hasn't is a client's credential.
+func (g *Guard) ownName(r *http.Request) bool {
+	host := hostname(r.Host)
+	_, err := netip.ParseAddr(host)
+	return err == nil || isLoopback(host) || slices.ContainsFunc(g.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
 }
 
 // onLoopback reports whether a request came in on a loopback address.
