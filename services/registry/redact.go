@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -39,7 +40,8 @@ func redact(s *registryv1.Server) *registryv1.Server {
 }
 
 // reveal puts the values of old, which may be nil, in place of those that s does not tell. It returns a copy, or a
-// *fieldError where old has no such value.
+// *fieldError where old has no such value, or it would go to another place: nobody gets a secret to see by having it sent
+// to a server of their own.
 func reveal(s, old *registryv1.Server) (*registryv1.Server, error) {
 	c := proto.CloneOf(s)
 	values, field := secrets(c)
@@ -52,9 +54,27 @@ func reveal(s, old *registryv1.Server) (*registryv1.Server, error) {
 		if !ok || keptField != field {
 			return nil, &fieldError{field, fmt.Sprintf("there is no value of %q to keep; write the value instead of %s", name, hidden)}
 		}
+		if !samePlace(s, old) {
+			return nil, &fieldError{field, fmt.Sprintf("the value of %q is kept only for the place that it was given for; write it anew for this one, instead of %s", name, hidden)}
+		}
 		values[name] = value
 	}
 	return c, nil
+}
+
+// samePlace reports whether what two declarations give a server along goes to the same: one origin, program or gRPC target.
+func samePlace(a, b *registryv1.Server) bool {
+	switch e := a.GetEndpoint().(type) {
+	case *registryv1.Server_Http:
+		one, err := url.Parse(e.Http.GetUrl())
+		other, also := url.Parse(b.GetHttp().GetUrl())
+		return err == nil && also == nil && one.Scheme == other.Scheme && one.Host == other.Host
+	case *registryv1.Server_Stdio:
+		return slices.Equal(e.Stdio.GetCommand(), b.GetStdio().GetCommand()) && e.Stdio.GetDir() == b.GetStdio().GetDir()
+	case *registryv1.Server_Grpc:
+		return e.Grpc.GetTarget() == b.GetGrpc().GetTarget() && e.Grpc.GetTls() == b.GetGrpc().GetTls()
+	}
+	return false
 }
 
 // sameAddress reports whether two declarations lead to the same server, whatever secrets they bring along.

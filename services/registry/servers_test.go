@@ -232,6 +232,56 @@ func TestSecretsAreHiddenAndKept(t *testing.T) {
 	})
 }
 
+// Whoever may change a server, and may not see its secrets, must not get them by having them sent elsewhere.
+func TestASecretIsKeptOnlyForThePlaceThatItWasGivenFor(t *testing.T) {
+	overStores(t, func(t *testing.T, open func() store.Store) {
+		up := newUpstreams()
+		r := start(t, quick(open(), up))
+		secret := map[string]string{"k": "hunter2"}
+		place := func(kind, at string) *registryv1.Server {
+			s := spec(kind)
+			switch kind {
+			case "http":
+				s.GetHttp().Url, s.GetHttp().Headers = at, secret
+			case "stdio":
+				s.Endpoint = &registryv1.Server_Stdio{Stdio: &registryv1.StdioEndpoint{Command: strings.Fields(at), Env: secret}}
+			case "grpc":
+				s.Endpoint = &registryv1.Server_Grpc{Grpc: &registryv1.GrpcEndpoint{Target: at, Tls: true, Metadata: secret}}
+			}
+			return s
+		}
+		for kind, at := range map[string][2]string{
+			"http": {"https://good.example/mcp", "https://evil.example/mcp"}, "stdio": {"good", "good --and env"}, "grpc": {"good:1", "evil:1"},
+		} {
+			up.offer(kind)
+			shown := r.register(t, place(kind, at[0])).GetServer()
+			elsewhere := place(kind, at[1])
+			switch e := elsewhere.GetEndpoint().(type) { // with what was shown, as who does not know the value must
+			case *registryv1.Server_Http:
+				e.Http.Headers = shown.GetHttp().GetHeaders()
+			case *registryv1.Server_Stdio:
+				e.Stdio.Env = shown.GetStdio().GetEnv()
+			case *registryv1.Server_Grpc:
+				e.Grpc.Metadata = shown.GetGrpc().GetMetadata()
+			}
+			_, err := r.UpdateServer(t.Context(), &registryv1.UpdateServerRequest{Server: elsewhere})
+			refused(t, err, codes.InvalidArgument)
+			if _, err := r.UpdateServer(t.Context(), &registryv1.UpdateServerRequest{Server: place(kind, at[1])}); err != nil {
+				t.Errorf("with its value written anew: %v", err)
+			}
+		}
+		plain := place("http", "http://evil.example/mcp") // what was sent over TLS is not sent without
+		plain.GetHttp().Headers = map[string]string{"k": "***"}
+		_, err := r.UpdateServer(t.Context(), &registryv1.UpdateServerRequest{Server: plain})
+		refused(t, err, codes.InvalidArgument)
+		path := place("http", "https://evil.example/other")
+		path.GetHttp().Headers = map[string]string{"k": "***"}
+		if _, err := r.UpdateServer(t.Context(), &registryv1.UpdateServerRequest{Server: path}); err != nil {
+			t.Errorf("another path of the same server: %v", err)
+		}
+	})
+}
+
 func TestAnUpdateKeepsTheOfferOfASilentServerAtTheSameAddressOnly(t *testing.T) {
 	overStores(t, func(t *testing.T, open func() store.Store) {
 		up := newUpstreams()
