@@ -74,6 +74,7 @@ type Service struct {
 	sessions   *sessions.History
 	membership *membership.Members
 	live       *live.Hub
+	exports    chan struct{} // a place for each export that is under way
 }
 
 // New makes the service. It answers at once; Run ages what it keeps.
@@ -90,10 +91,11 @@ func New(c Config) *Service {
 	}
 	wire, _ := c.Store.(live.Wire) // an embedded store is one replica's alone
 	return &Service{
-		store:  c.Store,
-		live:   live.New(wire, c.Log),
-		log:    c.Log,
-		ingest: &ingest.Ingest{Store: c.Store, Clock: c.Clock},
+		store:   c.Store,
+		live:    live.New(wire, c.Log),
+		log:     c.Log,
+		exports: make(chan struct{}, maxExports),
+		ingest:  &ingest.Ingest{Store: c.Store, Clock: c.Clock},
 		rollup: &rollup.Rollup{
 			Store: c.Store, Clock: c.Clock, KeepBatches: c.KeepBatches,
 			Keep: [store.Steps]time.Duration{c.Keep.Minutes, c.Keep.Hours, c.Keep.Days},

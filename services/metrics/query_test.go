@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/api/httpbody"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"erlmcp.dev/services/metrics"
 	"erlmcp.dev/services/metrics/store"
@@ -146,6 +148,74 @@ func TestUsageIsExportedWhole(t *testing.T) {
 		lines, kind, err = export(t.Context(), c, &metricsv1.ExportUsageRequest{Query: query})
 		if err != nil || len(lines) != 3000 || kind != "application/x-ndjson" || !strings.HasPrefix(lines[0], "{") {
 			t.Errorf("%d lines of %q, %v", len(lines), kind, err)
+		}
+	})
+}
+
+// reader takes an export piece by piece, once it is let.
+type reader struct {
+	grpc.ServerStream
+	ctx   context.Context
+	began chan struct{}
+	read  <-chan struct{}
+}
+
+func (r *reader) Context() context.Context { return r.ctx }
+
+func (r *reader) Send(*httpbody.HttpBody) error {
+	r.began <- struct{}{}
+	<-r.read
+	return nil
+}
+
+// An export holds a connection to the database for as long as its reader likes, and anybody may export what is their own.
+func TestSlowReadersOfExportsHoldUpNothingElse(t *testing.T) {
+	each(t, func(t *testing.T, s store.Store) {
+		service := metrics.New(metrics.Config{Store: s})
+		record := func(sequence uint64) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err := service.RecordUsage(ctx, &metricsv1.RecordUsageRequest{Node: "n", Sequence: sequence, Usage: []*metricsv1.Usage{{
+				Minute: timestamppb.New(time.Now().Truncate(time.Minute)), Principal: "ann", Server: "s", Method: "tools/call", Name: "x", Calls: 1,
+			}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		record(1)
+		read, ended := make(chan struct{}), make(chan error, 10)
+		export := func() (began chan struct{}) {
+			began = make(chan struct{}, 1)
+			go func() {
+				ended <- service.ExportUsage(&metricsv1.ExportUsageRequest{}, &reader{ctx: t.Context(), began: began, read: read})
+			}()
+			return began
+		}
+		for range 2 {
+			<-export()
+		}
+		for range 6 {
+			began := export()
+			select {
+			case err := <-ended:
+				if status.Code(err) != codes.ResourceExhausted {
+					t.Errorf("one more: %v", err)
+				}
+			case <-began:
+				t.Error("one more began")
+			}
+		}
+		record(2)
+		close(read)
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		export()
+		if err := <-ended; err != nil {
+			t.Errorf("once the others ended: %v", err)
 		}
 	})
 }

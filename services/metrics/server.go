@@ -39,11 +39,22 @@ func (s *Service) QueryUsage(ctx context.Context, req *metricsv1.QueryUsageReque
 	return &metricsv1.QueryUsageResponse{Usage: usage}, nil
 }
 
-// exportTimeout bounds an export: its reader holds a connection to the database.
-const exportTimeout = 10 * time.Minute
+const (
+	// exportTimeout bounds an export: its reader holds a connection to the database.
+	exportTimeout = 10 * time.Minute
+	// maxExports are how many there are at a time, whoever asks: fewer than a database's connections, which are four at
+	// least, so that what is recorded finds one.
+	maxExports = 2
+)
 
 // ExportUsage implements MetricsServiceServer.
 func (s *Service) ExportUsage(req *metricsv1.ExportUsageRequest, stream grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	select {
+	case s.exports <- struct{}{}:
+		defer func() { <-s.exports }()
+	default:
+		return status.Errorf(codes.ResourceExhausted, "%d exports are under way, which is the most; try again once one has ended", maxExports)
+	}
 	ctx, cancel := context.WithTimeout(stream.Context(), exportTimeout)
 	defer cancel()
 	query := req.GetQuery()
