@@ -64,7 +64,7 @@ const (
 
 // Ports are TCP ports; 0 picks a free one.
 type Ports struct {
-	// API: REST, console, and every transport behind one port, the TCP transport included.
+	// API: REST, and every transport behind one port, the TCP transport included.
 	API int
 	// HTTP, WS and SSE have one transport each.
 	HTTP, WS, SSE int

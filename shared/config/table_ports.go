@@ -5,7 +5,7 @@ func portSettings() []Setting {
 	return []Setting{
 		{
 			Key: "ports.api", Env: []string{"ERLMCP_PORT"}, Flag: "port", Kind: Port, Default: "8080", Roles: gateway,
-			Doc: "REST API, console, and every transport on one port; a connection that opens with { is the TCP transport.",
+			Doc: "REST API, its OpenAPI document, and every transport on one port; a connection that opens with { is the TCP transport.",
 			at:  func(c *Config) any { return &c.Ports.API },
 		},
 		{
