@@ -6,17 +6,24 @@
 # The base has no shell of its own. A static BusyBox brings the few commands that operators call inside
 # (sh env cat nc nslookup tar wget ...): one file of 2 MB, instead of a distribution with packages to patch.
 
+# What it is built with and on. Tags get the fixes of their line; who wants the same bytes for good names digests:
+#   --build-arg GO_IMAGE=golang:1.26-bookworm@sha256:... --build-arg BASE_IMAGE=...@sha256:...
+ARG GO_IMAGE=golang:1.26-bookworm
+ARG BASE_IMAGE=gcr.io/distroless/static-debian12:nonroot
+
 # What `make` needs, for the quality lanes of compose: docker compose run --rm erlmcp-unit make eunit.
-FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS toolchain
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS toolchain
 RUN apt-get update \
  && apt-get install -y --no-install-recommends git make postgresql redis-server shellcheck \
  && rm -rf /var/lib/apt/lists/* \
  && git config --system --add safe.directory /src
 WORKDIR /src
 
-FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
-# The program's own module decides on versions; the workspace is for those who work on it.
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
 ENV GOWORK=off CGO_ENABLED=0
+# Reads what is in a program, and writes it as CycloneDX. The version is the Makefile's.
+RUN --mount=type=cache,target=/root/.cache/go-build \
+    go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 WORKDIR /src/cmd/erlmcp
 # Modules change less often than code.
 COPY cmd/erlmcp/go.mod cmd/erlmcp/go.sum ./
@@ -35,17 +42,17 @@ ARG TARGETARCH
 ARG VERSION=3.0.0
 ARG VCS_REF
 ARG BUILD_DATE
-# The same sources and arguments give the same bytes: no paths, no clock, no version control.
 RUN --mount=type=cache,target=/root/.cache/go-build \
-    build=erlmcp.dev/cmd/erlmcp/internal/build && GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -o /out/erlmcp \
-      -ldflags "-s -w -X $build.Version=$VERSION -X $build.Commit=$VCS_REF -X $build.Date=$BUILD_DATE" .
+    GOOS=$TARGETOS GOARCH=$TARGETARCH /src/deploy/docker/build.sh /out/erlmcp \
+ && cyclonedx-gomod bin -json -noserial -notimestamp -std -version "$VERSION" -output /out/sbom.json /out/erlmcp
 
-FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS image
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS image
 ARG TARGETARCH
+# The release that the names below were tried with, at whatever fixes Debian has for it.
+ARG BUSYBOX_VERSION=1:1.35.0-*
 RUN arch=${TARGETARCH:-$(dpkg --print-architecture)} \
  && dpkg --add-architecture "$arch" && apt-get update && cd /tmp \
- && apt-get download "busybox-static:$arch" && dpkg-deb -x busybox-static_*.deb /busybox
+ && apt-get download "busybox-static:$arch=$BUSYBOX_VERSION" && dpkg-deb -x busybox-static_*.deb /busybox
 RUN mkdir -p /image/bin /image/opt/erlmcp/bin /image/opt/erlmcp/etc /image/opt/erlmcp/log /image/opt/erlmcp/releases /image/data \
       /image/var/lib /image/var/log \
  && cp /busybox/bin/busybox /image/bin/ \
@@ -55,12 +62,12 @@ COPY deploy/docker/healthcheck.sh /image/opt/erlmcp/bin/
 COPY deploy/docker/nc.sh /image/opt/erlmcp/bin/nc
 COPY --from=build /out/erlmcp /image/opt/erlmcp/bin/
 ARG VERSION=3.0.0
-# What is in the program, for those who look for a module with a known fault.
-RUN mkdir "/image/opt/erlmcp/releases/$VERSION" \
- && go version -m /image/opt/erlmcp/bin/erlmcp | sed 's|^/image||' > "/image/opt/erlmcp/releases/$VERSION/modules.txt" \
+# What is in the program, for those who look for a module with a known fault: as CycloneDX, and as Go tells it.
+COPY --from=build /out/sbom.json /image/opt/erlmcp/releases/$VERSION/
+RUN go version -m /image/opt/erlmcp/bin/erlmcp | sed 's|^/image||' > "/image/opt/erlmcp/releases/$VERSION/modules.txt" \
  && chmod 755 /image/opt/erlmcp/bin/* && find /image -exec touch -hd '2000-01-01T00:00:00Z' {} +
 
-FROM gcr.io/distroless/static-debian12:nonroot AS runtime
+FROM $BASE_IMAGE AS runtime
 COPY --from=image /image/bin/ /bin/
 COPY --from=image /image/opt/ /opt/
 COPY --from=image /image/var/ /var/

@@ -184,12 +184,13 @@ k8s-manifests: $(BIN)/.helm ## Write the plain manifests from the chart
 	deploy/k8s/generate.sh $(BIN)/helm deploy/k8s
 
 .PHONY: deploy-check
-deploy-check: $(BIN)/.helm $(BIN)/.kubectl-validate ## Check chart, manifests and compose files without running them
+deploy-check: $(BIN)/.helm $(BIN)/.kubectl-validate $(BIN)/.cyclonedx-gomod ## Check chart, manifests, compose files and the image's program without running them
 	deploy/test/check.sh $(BIN)
 
 .PHONY: sbom
-sbom: build $(BIN)/.cyclonedx-gomod ## Write the program's bill of materials (CycloneDX) to .build/erlmcp.cdx.json
-	$(BIN)/cyclonedx-gomod bin -json -output .build/erlmcp.cdx.json -version $(VERSION) $(BIN)/erlmcp
+sbom: $(BIN)/.cyclonedx-gomod ## Write the bill of materials (CycloneDX) of the image's program to .build/erlmcp.cdx.json
+	VERSION=$(VERSION) VCS_REF=$(COMMIT) deploy/docker/build.sh $(CURDIR)/.build/image/erlmcp
+	$(BIN)/cyclonedx-gomod bin -json -noserial -notimestamp -std -output .build/erlmcp.cdx.json -version $(VERSION) .build/image/erlmcp
 
 .PHONY: tools
 tools: $(addprefix $(BIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv2 golangci-lint grpcurl) ## Install all tools into .build/bin

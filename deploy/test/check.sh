@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Checks what deployments are made of without running it: check.sh DIRECTORY-OF-TOOLS. Chart: lint, every values file,
 # the schema's refusals, the objects and names that operators rely on, and how they fit together (test/chart).
-# Manifests: fresh. Both: valid for several releases of Kubernetes. Compose files: as compose and Swarm read them, where
-# docker is installed.
+# Manifests: fresh. Both: valid for several releases of Kubernetes. The image's program: for arm64 too, the same bytes
+# wherever it is built, and its bill of materials. Compose files: as docker's own programs read them, where they are
+# installed; test/deploy reads them everywhere.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
-helm=$1/helm validate=$1/kubectl-validate
+helm=$1/helm validate=$1/kubectl-validate cyclonedx=$1/cyclonedx-gomod
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -96,8 +97,30 @@ if docker compose version > /dev/null 2>&1; then
 	if docker stack config --help > /dev/null 2>&1; then
 		docker stack config -c docker-compose.yml -c docker-compose.swarm.yml > /dev/null 2> "$work/compose" || { cat "$work/compose"; die "the stack"; }
 	fi
-	echo "compose files: checked"
+	echo "compose files: as docker reads them"
 else
-	echo "compose files: NOT CHECKED, docker compose is not installed here"
+	echo "compose files: docker compose is not installed here; read by the tests of test/deploy"
 fi
+
+program=$PWD/deploy/docker/build.sh
+export VERSION=3.0.0 VCS_REF=0123456789ab BUILD_DATE=2000-01-01T00:00:00Z
+GOOS=linux GOARCH=amd64 "$program" "$work/amd64"
+GOOS=linux GOARCH=arm64 "$program" "$work/arm64"
+[ "$(od -An -tx1 -j18 -N2 "$work/arm64")" = " b7 00" ] || die "what is built for arm64 is for something else"
+# Again from a copy of the sources in another place, without version control.
+mkdir -p "$work/another/place/src"
+git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --ignore-failed-read -c | tar -x -C "$work/another/place/src"
+GOOS=linux GOARCH=arm64 "$work/another/place/src/deploy/docker/build.sh" "$work/again"
+cmp "$work/arm64" "$work/again" || die "the same sources give another program elsewhere"
+echo "program: amd64 and arm64, reproducible: $(sha256sum < "$work/arm64" | cut -c 1-16)"
+
+for arch in amd64 arm64; do
+	"$cyclonedx" bin -json -noserial -notimestamp -std -version "$VERSION" -output "$work/sbom.json" "$work/$arch"
+	listed=$(grep -c '"type": "library"' "$work/sbom.json")
+	modules=$(go version -m "$work/$arch" | awk '$1 == "dep"' | wc -l)
+	grep -q '"bomFormat": "CycloneDX"' "$work/sbom.json" || die "the bill of materials is not CycloneDX"
+	# The modules, and Go's own library.
+	[ "$modules" -gt 20 ] && [ "$listed" = $((modules + 1)) ] || die "the program for $arch has $modules modules, its bill of materials $listed"
+done
+echo "bill of materials: $listed parts"
 echo "chart and manifests: checked"
