@@ -37,6 +37,8 @@ type Config struct {
 	// KeepBatches is how long a batch of usage is recognised when it comes again; 8 days when 0. A node that did not
 	// hear for longer that its batch arrived would have it counted twice.
 	KeepBatches time.Duration
+	// LeastNodes is how many nodes there should be at least; 0 for as many as are known.
+	LeastNodes int
 }
 
 // Keep is how long things are kept.
@@ -102,7 +104,7 @@ func New(c Config) *Service {
 		},
 		audit:      &audit.Trail{Store: c.Store, Clock: c.Clock, Keep: c.Keep.Audit},
 		sessions:   &sessions.History{Store: c.Store, Clock: c.Clock, Keep: c.Keep.Sessions},
-		membership: &membership.Members{Store: c.Store, Clock: c.Clock},
+		membership: &membership.Members{Store: c.Store, Clock: c.Clock, Least: c.LeastNodes},
 	}
 }
 

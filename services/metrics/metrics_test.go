@@ -325,6 +325,50 @@ func TestNodesLiveWhileTheyBeat(t *testing.T) {
 	})
 }
 
+// A node that fell silent is missing until it is back, says that it leaves, or was waited for long enough.
+func TestNodesThatFellSilentAreMissingForAWhile(t *testing.T) {
+	each(t, func(t *testing.T, s store.Store) {
+		now := &clock{now: noon}
+		c := client(t, metrics.Config{Store: s, Clock: now.Now})
+		least := client(t, metrics.Config{Store: s, Clock: now.Now, LeastNodes: 4})
+		node := func(name string) *metricsv1.Node { return &metricsv1.Node{Name: name, StartedAt: at(0)} }
+		beat := func(when string, c metricsv1.MetricsServiceClient, name string, leaving bool, nodes, expected uint32) {
+			t.Helper()
+			got := must(c.Heartbeat(t.Context(), &metricsv1.HeartbeatRequest{Node: node(name), Leaving: leaving}))(t)
+			if got.GetNodes() != nodes || got.GetExpected() != expected {
+				t.Errorf("%s: %d of %d nodes", when, got.GetNodes(), got.GetExpected())
+			}
+		}
+		missing := func(when string, want ...string) {
+			t.Helper()
+			var got []string
+			for _, n := range must(c.ListNodes(t.Context(), &metricsv1.ListNodesRequest{}))(t).GetMissing() {
+				got = append(got, n.GetName())
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: missing (-want +got):\n%s", when, diff)
+			}
+		}
+		beat("the first", c, "erlmcp@a", false, 1, 1)
+		beat("the second", c, "erlmcp@b", false, 2, 2)
+		beat("the third", c, "erlmcp@c", false, 3, 3)
+		missing("nobody")
+		now.move(11 * time.Second)
+		beat("two are silent", c, "erlmcp@a", false, 1, 3)
+		missing("two are silent", "erlmcp@b", "erlmcp@c")
+		beat("one is back", c, "erlmcp@b", false, 2, 3)
+		missing("one is back", "erlmcp@c")
+		beat("where more should be", least, "erlmcp@a", false, 2, 4)
+		beat("one leaves", c, "erlmcp@b", true, 1, 2)
+		beat("one of another name", c, "erlmcp@d", false, 2, 3)
+		now.move(15*time.Minute - 11*time.Second)
+		beat("for a quarter of an hour", c, "erlmcp@a", false, 1, 3)
+		now.move(time.Millisecond)
+		beat("and no longer", c, "erlmcp@a", false, 1, 2)
+		missing("and no longer", "erlmcp@d")
+	})
+}
+
 func TestWhatIsTooOldGoes(t *testing.T) {
 	each(t, func(t *testing.T, s store.Store) {
 		c := client(t, metrics.Config{Store: s, Clock: (&clock{now: noon}).Now})

@@ -128,20 +128,20 @@ func (s *Service) ListSessionEvents(ctx context.Context, req *metricsv1.ListSess
 
 // Heartbeat implements MetricsServiceServer.
 func (s *Service) Heartbeat(ctx context.Context, req *metricsv1.HeartbeatRequest) (*metricsv1.HeartbeatResponse, error) {
-	nodes, err := s.membership.Beat(ctx, req.GetNode(), req.GetLeaving())
+	count, err := s.membership.Beat(ctx, req.GetNode(), req.GetLeaving())
 	if err != nil {
 		return nil, s.status(ctx, "note a heartbeat", err)
 	}
-	return &metricsv1.HeartbeatResponse{Nodes: uint32(nodes)}, nil
+	return &metricsv1.HeartbeatResponse{Nodes: uint32(count.Living), Expected: uint32(count.Expected)}, nil
 }
 
 // ListNodes implements MetricsServiceServer.
 func (s *Service) ListNodes(ctx context.Context, _ *metricsv1.ListNodesRequest) (*metricsv1.ListNodesResponse, error) {
-	nodes, err := s.membership.List(ctx)
+	living, missing, err := s.membership.List(ctx)
 	if err != nil {
 		return nil, s.status(ctx, "list nodes", err)
 	}
-	return &metricsv1.ListNodesResponse{Nodes: nodes}, nil
+	return &metricsv1.ListNodesResponse{Nodes: living, Missing: missing}, nil
 }
 
 // status is where errors become gRPC's. Those that the parts made for the caller pass; the end of the call's own

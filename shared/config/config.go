@@ -89,7 +89,7 @@ type Cluster struct {
 	Session, Registry, Metrics []string
 	// Advertise is the host:port at which others reach this process's gRPC. Its port is 0 while Ports.GRPC is.
 	Advertise string
-	// ExpectedNodes is how many processes should live; 0 for as many as were seen together.
+	// ExpectedNodes is how many processes should live at least; 0 for as many as the metrics service knows.
 	ExpectedNodes int
 	// Flags is ERL_AFLAGS as given.
 	Flags string

@@ -73,7 +73,7 @@ func clusterSettings() []Setting {
 		},
 		{
 			Key: "cluster.expected_nodes", Env: []string{"ERLMCP_EXPECTED_NODES"}, Kind: Int, Default: "0", Roles: []Role{RoleMetrics},
-			Doc:   "How many processes should live, for erlmcp_cluster_nodes_expected; with 0, as many as were seen together.",
+			Doc:   "How many processes should live at least, for erlmcp_cluster_nodes_expected. Else these are those that live, and for 15 minutes those that fell silent without saying that they leave.",
 			at:    func(c *Config) any { return &c.Cluster.ExpectedNodes },
 			check: func(c *Config) (string, string) { return within(c.Cluster.ExpectedNodes, 0, 10000) },
 		},

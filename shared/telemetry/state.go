@@ -20,7 +20,7 @@ func newStateCollector(sources *atomic.Pointer[Sources]) *stateCollector {
 		sessions: desc("erlmcp_sessions_active", "Sessions that this process holds."),
 		cache:    desc("erlmcp_memory_ets", "Bytes of memory that sessions, with the messages that wait in them, and the catalogue take: an estimate."),
 		nodes:    desc("erlmcp_cluster_nodes", "Nodes that live, as this one knows."),
-		expected: desc("erlmcp_cluster_nodes_expected", "Nodes that there should be."),
+		expected: desc("erlmcp_cluster_nodes_expected", "Nodes that there should be, as this one knows: those that live or are missing."),
 		servers:  prometheus.NewDesc("erlmcp_servers", "Servers behind, by the state that they are in as this process knows.", []string{"state"}, nil),
 		sync:     desc("erlmcp_cluster_sync_status", "1 while this node's membership and catalogue are fresh."),
 	}

@@ -36,8 +36,8 @@ type Heartbeat struct {
 
 // beat is an answer of the service.
 type beat struct {
-	at    time.Time
-	nodes int
+	at              time.Time
+	nodes, expected int
 }
 
 const (
@@ -55,13 +55,14 @@ func NewHeartbeat(c HeartbeatConfig) *Heartbeat {
 	return &Heartbeat{client: c.Client, node: c.Node, log: c.Log}
 }
 
-// Nodes is how many nodes lived when the service last answered, and whether that is fresh enough to be true now.
-func (h *Heartbeat) Nodes() (n int, fresh bool) {
+// Nodes is how many nodes lived when the service last answered, how many there should have been, and whether that is
+// fresh enough to be true now.
+func (h *Heartbeat) Nodes() (living, expected int, fresh bool) {
 	last := h.last.Load()
 	if last == nil {
-		return 0, false
+		return 0, 0, false
 	}
-	return last.nodes, time.Since(last.at) <= silence
+	return last.nodes, last.expected, time.Since(last.at) <= silence
 }
 
 // Run beats until ctx ends, then says that the node leaves.
@@ -70,9 +71,10 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 	defer tick.Stop()
 	away := false
 	for ctx.Err() == nil {
-		err := h.beat(ctx, false)
+		// One that is under way is not cut off: what the service did of it behind the word that this node leaves would
+		// make the node one that is missing.
+		err := h.beat(context.WithoutCancel(ctx), false)
 		switch {
-		case ctx.Err() != nil: // the failure is ours
 		case err != nil && !away:
 			h.log.Warn("the metrics service does not hear this node", "error", err)
 			away = true
@@ -86,7 +88,7 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 		}
 	}
 	if err := h.beat(context.WithoutCancel(ctx), true); err != nil {
-		h.log.Warn("could not say that this node leaves; it counts as living for some seconds", "error", err)
+		h.log.Warn("could not say that this node leaves; it counts as missing for a quarter of an hour", "error", err)
 	}
 	return nil
 }
@@ -94,10 +96,13 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 func (h *Heartbeat) beat(ctx context.Context, leaving bool) error {
 	bounded, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
-	answer, err := h.client.Heartbeat(bounded, &metricsv1.HeartbeatRequest{Node: h.node, Leaving: leaving})
+	// Who leaves says so only once; a service that is just starting anew is waited for.
+	answer, err := h.client.Heartbeat(bounded, &metricsv1.HeartbeatRequest{Node: h.node, Leaving: leaving}, grpc.WaitForReady(leaving))
 	if err != nil {
 		return err
 	}
-	h.last.Store(&beat{at: time.Now(), nodes: int(answer.GetNodes())})
+	living := int(answer.GetNodes())
+	// A service of the release before tells of no missing nodes.
+	h.last.Store(&beat{at: time.Now(), nodes: living, expected: max(living, int(answer.GetExpected()))})
 	return nil
 }

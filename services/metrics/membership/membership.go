@@ -1,5 +1,5 @@
-// Package membership knows which nodes live: those that were heard of within the last [Silence]. It must not know
-// what nodes do. Start at [Members].
+// Package membership knows which nodes live, those that were heard of within the last [Silence], and which are missing.
+// It must not know what nodes do. Start at [Members].
 package membership
 
 import (
@@ -18,6 +18,10 @@ import (
 // Silence is how long a node may be silent and still counts as living.
 const Silence = 10 * time.Second
 
+// Waited is for how long a node is missing that fell silent and had not said that it leaves. It is long enough for an
+// alert, and bounded because nobody says of a node that died whether another one, of whatever name, took its place.
+const Waited = 15 * time.Minute
+
 // keep is how long a silent node stays in the store, where an operator may still find it.
 const keep = time.Hour
 
@@ -26,22 +30,32 @@ const keep = time.Hour
 type Members struct {
 	Store store.Nodes
 	Clock func() time.Time
+	// Least is how many nodes there should be at least; 0 for as many as are known.
+	Least int
 }
 
-// Beat notes that a node lives, or that it leaves, and returns how many live now.
-func (m *Members) Beat(ctx context.Context, n *metricsv1.Node, leaving bool) (nodes int, err error) {
+// Count is how many nodes there are.
+type Count struct {
+	Living int
+	// Expected are those that live or are missing, and at least [Members.Least].
+	Expected int
+}
+
+// Beat notes that a node lives, or that it leaves, and returns how many there are now.
+func (m *Members) Beat(ctx context.Context, n *metricsv1.Node, leaving bool) (Count, error) {
 	if n.GetName() == "" {
-		return 0, status.Error(codes.InvalidArgument, "node.name is empty")
+		return Count{}, status.Error(codes.InvalidArgument, "node.name is empty")
 	}
 	started := time.Unix(0, 0)
 	if t := n.GetStartedAt(); t != nil {
 		if !t.IsValid() {
-			return 0, status.Error(codes.InvalidArgument, "node.started_at is out of range")
+			return Count{}, status.Error(codes.InvalidArgument, "node.started_at is out of range")
 		}
 		started = t.AsTime().Truncate(time.Microsecond)
 	}
 	now := m.Clock()
 	name := store.Text(n.GetName())
+	var err error
 	if leaving {
 		err = m.Store.ForgetNode(ctx, name, started)
 	} else {
@@ -55,21 +69,41 @@ func (m *Members) Beat(ctx context.Context, n *metricsv1.Node, leaving bool) (no
 		})
 	}
 	if err != nil {
-		return 0, err
+		return Count{}, err
 	}
-	living, err := m.Store.NodesSince(ctx, now.Add(-Silence))
-	return len(living), err
+	living, missing, err := m.known(ctx, now)
+	if err != nil {
+		return Count{}, err
+	}
+	return Count{Living: len(living), Expected: max(len(living)+len(missing), m.Least)}, nil
 }
 
-// List returns the nodes that live, by name.
-func (m *Members) List(ctx context.Context) ([]*metricsv1.Node, error) {
-	living, err := m.Store.NodesSince(ctx, m.Clock().Add(-Silence))
+// List returns the nodes that live and those that are missing, each by name.
+func (m *Members) List(ctx context.Context) (living, missing []*metricsv1.Node, err error) {
+	alive, gone, err := m.known(ctx, m.Clock())
+	return messages(alive), messages(gone), err
+}
+
+// known tells the nodes that live from those that are missing.
+func (m *Members) known(ctx context.Context, now time.Time) (living, missing []store.Node, err error) {
+	nodes, err := m.Store.NodesSince(ctx, now.Add(-Waited))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	nodes := make([]*metricsv1.Node, len(living))
-	for i, n := range living {
-		nodes[i] = &metricsv1.Node{
+	for _, n := range nodes {
+		if n.SeenAt.Before(now.Add(-Silence)) {
+			missing = append(missing, n)
+		} else {
+			living = append(living, n)
+		}
+	}
+	return living, missing, nil
+}
+
+func messages(nodes []store.Node) []*metricsv1.Node {
+	all := make([]*metricsv1.Node, len(nodes))
+	for i, n := range nodes {
+		all[i] = &metricsv1.Node{
 			Name:      n.Name,
 			Roles:     n.Roles,
 			Version:   n.Version,
@@ -78,7 +112,7 @@ func (m *Members) List(ctx context.Context) ([]*metricsv1.Node, error) {
 			SeenAt:    timestamppb.New(n.SeenAt),
 		}
 	}
-	return nodes, nil
+	return all
 }
 
 // Expire forgets nodes that are long gone.

@@ -259,8 +259,8 @@ func (p *process) wireHealth(context.Context) error {
 		CacheBytes: func() uint64 { return uint64(p.follower.Current().Bytes() + p.sessionBytes()) },
 		Servers:    p.serverStates,
 		Cluster: func() telemetry.Cluster {
-			n, fresh := p.heartbeat.Nodes()
-			return telemetry.Cluster{Nodes: n, Expected: max(p.cfg.Cluster.ExpectedNodes, n), InSync: fresh && p.follower.Ready() == nil}
+			living, expected, fresh := p.heartbeat.Nodes()
+			return telemetry.Cluster{Nodes: living, Expected: max(p.cfg.Cluster.ExpectedNodes, expected), InSync: fresh && p.follower.Ready() == nil}
 		},
 	})
 	if p.streams != nil {
@@ -269,7 +269,7 @@ func (p *process) wireHealth(context.Context) error {
 	handler := health.Handler(health.HandlerConfig{
 		Checker: p.health, Started: p.started, Metrics: p.metrics.Handler(), Debug: p.debug(),
 		Status: func() health.Status {
-			n, _ := p.heartbeat.Nodes()
+			n, _, _ := p.heartbeat.Nodes()
 			return health.Status{
 				Version: build.Version, Node: p.cfg.Node, Roles: p.roleNames(), PID: os.Getpid(), Sessions: p.sessions(),
 				ClusterNodes: n, CatalogVersion: p.follower.Current().Version(), Ports: p.ports(), Programs: p.programStatus(),

@@ -60,7 +60,7 @@ func (p *process) wireMetrics(ctx context.Context) error {
 	}
 	p.watchPool("metrics", held)
 	p.onClose(held)
-	service := metrics.New(metrics.Config{Store: held, Log: p.log, Keep: metrics.Keep{
+	service := metrics.New(metrics.Config{Store: held, Log: p.log, LeastNodes: p.cfg.Cluster.ExpectedNodes, Keep: metrics.Keep{
 		Minutes: p.cfg.Keep.Minutes, Hours: p.cfg.Keep.Hours, Days: p.cfg.Keep.Days, Audit: p.cfg.Keep.Audit, Sessions: p.cfg.Keep.Sessions,
 	}})
 	p.serve(service)

@@ -139,7 +139,10 @@ func (c *cluster) CallTool(_ context.Context, req *gatewayv1.CallToolRequest) (*
 }
 
 func (c *cluster) ListNodes(context.Context, *metricsv1.ListNodesRequest) (*metricsv1.ListNodesResponse, error) {
-	return &metricsv1.ListNodesResponse{Nodes: []*metricsv1.Node{{Name: "n@h", Roles: []string{"gateway", "session"}, Version: "3.0.0", Address: "h:9101"}}}, nil
+	return &metricsv1.ListNodesResponse{
+		Nodes:   []*metricsv1.Node{{Name: "n@h", Roles: []string{"gateway", "session"}, Version: "3.0.0", Address: "h:9101"}},
+		Missing: []*metricsv1.Node{{Name: "n@i", Roles: []string{"registry"}, Version: "3.0.0", Address: "i:9103"}},
+	}, nil
 }
 
 // serve starts a cluster, and returns a function that runs commands against it.
@@ -196,7 +199,7 @@ func TestAdminCommandsShowWhatTheClusterAnswers(t *testing.T) {
 		{"tools list --view demo", "NAME       ARGUMENTS    DESCRIPTION\ndemo_echo  text [loud]  Says it again\n"},
 		{`tools call echo {"text":"hi"}`, "hi\n"},
 		{"tools call echo -", "from stdin\n"},
-		{"nodes", "NAME  ROLES            VERSION  ADDRESS  STARTED  SEEN\nn@h   gateway,session  3.0.0    h:9101   -        -\n"},
+		{"nodes", "NAME  STATE    ROLES            VERSION  ADDRESS  STARTED  SEEN\nn@h   lives    gateway,session  3.0.0    h:9101   -        -\nn@i   missing  registry         3.0.0    i:9103   -        -\n"},
 		{"sessions show x", "ID         x\nprincipal  -\nclient     -\nversion    -\nview       -\nowner      n@h\ncreated    -\nused       -\naddress    -\nupstreams  a b\nrestarts   a (2) b (1)\n"},
 		{"sessions close x", "session x closed\n"},
 	} {

@@ -13,7 +13,7 @@ import (
 
 func nodesCommand(s *System) *cobra.Command {
 	c := &cobra.Command{
-		Use: "nodes", Short: "List the processes that live", Args: takes(0, 0, ""),
+		Use: "nodes", Short: "List the processes that live, and those that are missing", Args: takes(0, 0, ""),
 		Example: "  erlmcp nodes",
 	}
 	a := adminFlags(s, c)
@@ -24,10 +24,14 @@ func nodesCommand(s *System) *cobra.Command {
 				return err
 			}
 			var rows [][]string
-			for _, n := range resp.GetNodes() {
-				rows = append(rows, []string{n.GetName(), strings.Join(n.GetRoles(), ","), n.GetVersion(), n.GetAddress(), at(n.GetStartedAt()), at(n.GetSeenAt())})
+			add := func(state string, nodes []*metricsv1.Node) {
+				for _, n := range nodes {
+					rows = append(rows, []string{n.GetName(), state, strings.Join(n.GetRoles(), ","), n.GetVersion(), n.GetAddress(), at(n.GetStartedAt()), at(n.GetSeenAt())})
+				}
 			}
-			return a.show(resp, []string{"NAME", "ROLES", "VERSION", "ADDRESS", "STARTED", "SEEN"}, rows)
+			add("lives", resp.GetNodes())
+			add("missing", resp.GetMissing())
+			return a.show(resp, []string{"NAME", "STATE", "ROLES", "VERSION", "ADDRESS", "STARTED", "SEEN"}, rows)
 		})
 	}
 	return c

@@ -1736,7 +1736,10 @@ func (x *HeartbeatRequest) GetLeaving() bool {
 type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Nodes that live now, this one included.
-	Nodes         uint32 `protobuf:"varint,1,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes uint32 `protobuf:"varint,1,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	// Nodes that should live: those that do, and those that fell silent within the last 15 min and had not said that they
+	// leave; at least as many as the service is set to expect. 0 from a service that does not know.
+	Expected      uint32 `protobuf:"varint,2,opt,name=expected,proto3" json:"expected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1778,6 +1781,13 @@ func (x *HeartbeatResponse) GetNodes() uint32 {
 	return 0
 }
 
+func (x *HeartbeatResponse) GetExpected() uint32 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
 type ListNodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1815,8 +1825,10 @@ func (*ListNodesRequest) Descriptor() ([]byte, []int) {
 }
 
 type ListNodesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nodes         []*Node                `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Nodes []*Node                `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Nodes that fell silent within the last 15 min and had not said that they leave.
+	Missing       []*Node `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1854,6 +1866,13 @@ func (*ListNodesResponse) Descriptor() ([]byte, []int) {
 func (x *ListNodesResponse) GetNodes() []*Node {
 	if x != nil {
 		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ListNodesResponse) GetMissing() []*Node {
+	if x != nil {
+		return x.Missing
 	}
 	return nil
 }
@@ -1967,12 +1986,14 @@ const file_erlmcp_metrics_v1_metrics_proto_rawDesc = "" +
 	"\aseen_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\"a\n" +
 	"\x10HeartbeatRequest\x123\n" +
 	"\x04node\x18\x01 \x01(\v2\x17.erlmcp.metrics.v1.NodeB\x06\xbaH\x03\xc8\x01\x01R\x04node\x12\x18\n" +
-	"\aleaving\x18\x02 \x01(\bR\aleaving\")\n" +
+	"\aleaving\x18\x02 \x01(\bR\aleaving\"E\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
-	"\x05nodes\x18\x01 \x01(\rR\x05nodes\"\x12\n" +
-	"\x10ListNodesRequest\"B\n" +
+	"\x05nodes\x18\x01 \x01(\rR\x05nodes\x12\x1a\n" +
+	"\bexpected\x18\x02 \x01(\rR\bexpected\"\x12\n" +
+	"\x10ListNodesRequest\"u\n" +
 	"\x11ListNodesResponse\x12-\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x17.erlmcp.metrics.v1.NodeR\x05nodes*\xab\x01\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x17.erlmcp.metrics.v1.NodeR\x05nodes\x121\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.erlmcp.metrics.v1.NodeR\amissing*\xab\x01\n" +
 	"\tDimension\x12\x19\n" +
 	"\x15DIMENSION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DIMENSION_MINUTE\x10\x01\x12\x17\n" +
@@ -2089,31 +2110,32 @@ var file_erlmcp_metrics_v1_metrics_proto_depIdxs = []int32{
 	29, // 24: erlmcp.metrics.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
 	24, // 25: erlmcp.metrics.v1.HeartbeatRequest.node:type_name -> erlmcp.metrics.v1.Node
 	24, // 26: erlmcp.metrics.v1.ListNodesResponse.nodes:type_name -> erlmcp.metrics.v1.Node
-	7,  // 27: erlmcp.metrics.v1.MetricsService.RecordUsage:input_type -> erlmcp.metrics.v1.RecordUsageRequest
-	9,  // 28: erlmcp.metrics.v1.MetricsService.QueryUsage:input_type -> erlmcp.metrics.v1.QueryUsageRequest
-	10, // 29: erlmcp.metrics.v1.MetricsService.ExportUsage:input_type -> erlmcp.metrics.v1.ExportUsageRequest
-	13, // 30: erlmcp.metrics.v1.MetricsService.RecordAudit:input_type -> erlmcp.metrics.v1.RecordAuditRequest
-	15, // 31: erlmcp.metrics.v1.MetricsService.ListAudit:input_type -> erlmcp.metrics.v1.ListAuditRequest
-	18, // 32: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:input_type -> erlmcp.metrics.v1.RecordSessionEventsRequest
-	20, // 33: erlmcp.metrics.v1.MetricsService.ListSessionEvents:input_type -> erlmcp.metrics.v1.ListSessionEventsRequest
-	22, // 34: erlmcp.metrics.v1.MetricsService.WatchEvents:input_type -> erlmcp.metrics.v1.WatchEventsRequest
-	25, // 35: erlmcp.metrics.v1.MetricsService.Heartbeat:input_type -> erlmcp.metrics.v1.HeartbeatRequest
-	27, // 36: erlmcp.metrics.v1.MetricsService.ListNodes:input_type -> erlmcp.metrics.v1.ListNodesRequest
-	8,  // 37: erlmcp.metrics.v1.MetricsService.RecordUsage:output_type -> erlmcp.metrics.v1.RecordUsageResponse
-	11, // 38: erlmcp.metrics.v1.MetricsService.QueryUsage:output_type -> erlmcp.metrics.v1.QueryUsageResponse
-	30, // 39: erlmcp.metrics.v1.MetricsService.ExportUsage:output_type -> google.api.HttpBody
-	14, // 40: erlmcp.metrics.v1.MetricsService.RecordAudit:output_type -> erlmcp.metrics.v1.RecordAuditResponse
-	16, // 41: erlmcp.metrics.v1.MetricsService.ListAudit:output_type -> erlmcp.metrics.v1.ListAuditResponse
-	19, // 42: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:output_type -> erlmcp.metrics.v1.RecordSessionEventsResponse
-	21, // 43: erlmcp.metrics.v1.MetricsService.ListSessionEvents:output_type -> erlmcp.metrics.v1.ListSessionEventsResponse
-	23, // 44: erlmcp.metrics.v1.MetricsService.WatchEvents:output_type -> erlmcp.metrics.v1.WatchEventsResponse
-	26, // 45: erlmcp.metrics.v1.MetricsService.Heartbeat:output_type -> erlmcp.metrics.v1.HeartbeatResponse
-	28, // 46: erlmcp.metrics.v1.MetricsService.ListNodes:output_type -> erlmcp.metrics.v1.ListNodesResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	24, // 27: erlmcp.metrics.v1.ListNodesResponse.missing:type_name -> erlmcp.metrics.v1.Node
+	7,  // 28: erlmcp.metrics.v1.MetricsService.RecordUsage:input_type -> erlmcp.metrics.v1.RecordUsageRequest
+	9,  // 29: erlmcp.metrics.v1.MetricsService.QueryUsage:input_type -> erlmcp.metrics.v1.QueryUsageRequest
+	10, // 30: erlmcp.metrics.v1.MetricsService.ExportUsage:input_type -> erlmcp.metrics.v1.ExportUsageRequest
+	13, // 31: erlmcp.metrics.v1.MetricsService.RecordAudit:input_type -> erlmcp.metrics.v1.RecordAuditRequest
+	15, // 32: erlmcp.metrics.v1.MetricsService.ListAudit:input_type -> erlmcp.metrics.v1.ListAuditRequest
+	18, // 33: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:input_type -> erlmcp.metrics.v1.RecordSessionEventsRequest
+	20, // 34: erlmcp.metrics.v1.MetricsService.ListSessionEvents:input_type -> erlmcp.metrics.v1.ListSessionEventsRequest
+	22, // 35: erlmcp.metrics.v1.MetricsService.WatchEvents:input_type -> erlmcp.metrics.v1.WatchEventsRequest
+	25, // 36: erlmcp.metrics.v1.MetricsService.Heartbeat:input_type -> erlmcp.metrics.v1.HeartbeatRequest
+	27, // 37: erlmcp.metrics.v1.MetricsService.ListNodes:input_type -> erlmcp.metrics.v1.ListNodesRequest
+	8,  // 38: erlmcp.metrics.v1.MetricsService.RecordUsage:output_type -> erlmcp.metrics.v1.RecordUsageResponse
+	11, // 39: erlmcp.metrics.v1.MetricsService.QueryUsage:output_type -> erlmcp.metrics.v1.QueryUsageResponse
+	30, // 40: erlmcp.metrics.v1.MetricsService.ExportUsage:output_type -> google.api.HttpBody
+	14, // 41: erlmcp.metrics.v1.MetricsService.RecordAudit:output_type -> erlmcp.metrics.v1.RecordAuditResponse
+	16, // 42: erlmcp.metrics.v1.MetricsService.ListAudit:output_type -> erlmcp.metrics.v1.ListAuditResponse
+	19, // 43: erlmcp.metrics.v1.MetricsService.RecordSessionEvents:output_type -> erlmcp.metrics.v1.RecordSessionEventsResponse
+	21, // 44: erlmcp.metrics.v1.MetricsService.ListSessionEvents:output_type -> erlmcp.metrics.v1.ListSessionEventsResponse
+	23, // 45: erlmcp.metrics.v1.MetricsService.WatchEvents:output_type -> erlmcp.metrics.v1.WatchEventsResponse
+	26, // 46: erlmcp.metrics.v1.MetricsService.Heartbeat:output_type -> erlmcp.metrics.v1.HeartbeatResponse
+	28, // 47: erlmcp.metrics.v1.MetricsService.ListNodes:output_type -> erlmcp.metrics.v1.ListNodesResponse
+	38, // [38:48] is the sub-list for method output_type
+	28, // [28:38] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_erlmcp_metrics_v1_metrics_proto_init() }

@@ -61,7 +61,7 @@ type MetricsServiceClient interface {
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 	// Says that a node lives. Nodes beat every 2 s and count as gone after 10 s of silence.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
-	// Nodes that live, by name.
+	// Nodes that live, and those that are missing, by name.
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 }
 
@@ -220,7 +220,7 @@ type MetricsServiceServer interface {
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	// Says that a node lives. Nodes beat every 2 s and count as gone after 10 s of silence.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
-	// Nodes that live, by name.
+	// Nodes that live, and those that are missing, by name.
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	mustEmbedUnimplementedMetricsServiceServer()
 }
