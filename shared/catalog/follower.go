@@ -15,7 +15,8 @@ import (
 type Follower struct {
 	config  FollowerConfig
 	current atomic.Pointer[Catalog]
-	loaded  chan struct{} // closed once the first catalogue is there
+	loaded  chan struct{}             // closed once the first catalogue is there
+	lost    atomic.Pointer[time.Time] // since when nothing is heard of the registry; nil while its stream stands
 }
 
 // FollowerConfig is what a Follower needs.
@@ -52,6 +53,24 @@ func (f *Follower) Ready() error {
 	default:
 		return ErrNotLoaded
 	}
+}
+
+// Grace is how long the registry may be away until the catalogue counts as old: longer than it takes to roll one.
+const Grace = 30 * time.Second
+
+// ErrOld: the registry is away for longer than [Grace].
+var ErrOld = errors.New("nothing is heard of the registry; serving its last catalogue")
+
+// Fresh is nil while the catalogue is the newest, as far as the registry that is followed knows. It is [ErrNotLoaded]
+// or [ErrOld] otherwise. A registry that froze is found out by the connection's keep-alive, some 15 s later.
+func (f *Follower) Fresh() error {
+	if err := f.Ready(); err != nil {
+		return err
+	}
+	if lost := f.lost.Load(); lost != nil && time.Since(*lost) > Grace {
+		return ErrOld
+	}
+	return nil
 }
 
 // Await waits until there is a catalogue, or ctx ends.
@@ -100,9 +119,18 @@ func (f *Follower) follow(ctx context.Context) (got bool, err error) {
 		if err != nil {
 			return got, err
 		}
-		got = true
+		if !got { // what comes first is all there is
+			got = true
+			defer f.lose()
+		}
 		f.apply(change)
+		f.lost.Store(nil)
 	}
+}
+
+func (f *Follower) lose() {
+	now := time.Now()
+	f.lost.Store(&now)
 }
 
 func (f *Follower) apply(change *registryv1.WatchCatalogResponse) {

@@ -22,7 +22,7 @@ func newStateCollector(sources *atomic.Pointer[Sources]) *stateCollector {
 		nodes:    desc("erlmcp_cluster_nodes", "Nodes that live, as this one knows."),
 		expected: desc("erlmcp_cluster_nodes_expected", "Nodes that there should be, as this one knows: those that live or are missing."),
 		servers:  prometheus.NewDesc("erlmcp_servers", "Servers behind, by the state that they are in as this process knows.", []string{"state"}, nil),
-		sync:     desc("erlmcp_cluster_sync_status", "1 while this node's membership and catalogue are fresh."),
+		sync:     desc("erlmcp_cluster_sync_status", "1 while this node's membership and catalogue are fresh: the metrics service answered in the last 10 s, and the registry was there in the last 30."),
 	}
 }
 

@@ -260,7 +260,7 @@ func (p *process) wireHealth(context.Context) error {
 		Servers:    p.serverStates,
 		Cluster: func() telemetry.Cluster {
 			living, expected, fresh := p.heartbeat.Nodes()
-			return telemetry.Cluster{Nodes: living, Expected: max(p.cfg.Cluster.ExpectedNodes, expected), InSync: fresh && p.follower.Ready() == nil}
+			return telemetry.Cluster{Nodes: living, Expected: max(p.cfg.Cluster.ExpectedNodes, expected), InSync: fresh && p.follower.Fresh() == nil}
 		},
 	})
 	if p.streams != nil {
