@@ -210,6 +210,12 @@ func TestDistributionRangeMovesTheGRPCPorts(t *testing.T) {
 
 func TestUnknownVMFlagsAreOnlyWarnedOf(t *testing.T) {
 	c := load(t, with(nil, "ERL_AFLAGS=-proto_dist inet_tls +P 5000000 -kernel inet_dist_listen_min 9100"))
+	if d := cmp.Diff(map[string]string{
+		"ERL_FULLSWEEP_AFTER": "0: no effect, Go's collector has nothing like it; set GOGC or GOMEMLIMIT instead",
+		"ERL_AFLAGS":          "+P -kernel: no effect, these flags mean nothing to erlmcp",
+	}, c.Inert()); d != "" {
+		t.Error(d)
+	}
 	if !c.TLS.Enabled || len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "ERL_AFLAGS: +P") {
 		t.Errorf("TLS %v, warnings %q", c.TLS.Enabled, c.Warnings)
 	}

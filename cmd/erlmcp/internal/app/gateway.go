@@ -272,7 +272,7 @@ func (p *process) wireHealth(context.Context) error {
 			n, _, _ := p.heartbeat.Nodes()
 			return health.Status{
 				Version: build.Version, Node: p.cfg.Node, Roles: p.roleNames(), PID: os.Getpid(), Sessions: p.sessions(),
-				ClusterNodes: n, CatalogVersion: p.follower.Current().Version(), Ports: p.ports(), Programs: p.programStatus(),
+				ClusterNodes: n, CatalogVersion: p.follower.Current().Version(), Ports: p.ports(), Programs: p.programStatus(), Settings: p.cfg.Inert(),
 			}
 		},
 	})
