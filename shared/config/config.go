@@ -25,6 +25,8 @@ type Config struct {
 	Drain time.Duration
 	// LameDuck is how long a gateway goes on taking clients before that.
 	LameDuck time.Duration
+	// UnhealthyAfter is how long a process goes without what it is of no use without until it is unhealthy; 0 for ever.
+	UnhealthyAfter time.Duration
 	// Demo adds a built-in server to try things with.
 	Demo bool
 	// FullsweepAfter is ERL_FULLSWEEP_AFTER: accepted, reported, and without effect on Go's collector.

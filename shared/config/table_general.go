@@ -56,6 +56,12 @@ func generalSettings() []Setting {
 			check: func(c *Config) (string, string) { return durationWithin(c.LameDuck, 0, time.Hour) },
 		},
 		{
+			Key: "unhealthy_after", Env: []string{"ERLMCP_UNHEALTHY_AFTER"}, Kind: Duration, Default: "15m",
+			Doc:   "How long a process of one role goes without what it is of no use without (registry and metrics: Postgres; session: Redis; gateway and session: a first catalogue) until its /health says 503, which has Docker's health check fail and Swarm replace it. 0s for never.",
+			at:    func(c *Config) any { return &c.UnhealthyAfter },
+			check: func(c *Config) (string, string) { return durationWithin(c.UnhealthyAfter, 0, 24*time.Hour) },
+		},
+		{
 			Key: "demo", Env: []string{"ERLMCP_DEMO"}, Flag: "demo", Kind: Bool, DefaultDoc: "true in dev where no server is declared, else false",
 			Doc: "Adds a built-in server to try things with.",
 			at:  func(c *Config) any { return &c.Demo },

@@ -58,7 +58,7 @@ func New(c Config) *Checker {
 		grpc:     grpchealth.NewServer(),
 	}
 	for _, cond := range c.Conditions {
-		h.conditions = append(h.conditions, &watched{Condition: cond})
+		h.conditions = append(h.conditions, &watched{Condition: cond, made: time.Now()})
 	}
 	h.tell()
 	return h

@@ -13,9 +13,11 @@ type Condition struct {
 	Name string
 	// Check returns nil where the condition holds. It must heed ctx, which ends after the Checker's timeout.
 	Check func(ctx context.Context) error
-	// Critical: without it the process is of no use, and is unhealthy (503). Otherwise it is degraded. A probe that
-	// restarts what is unhealthy makes little better where the fault is elsewhere; so be sparing.
+	// Critical: once it did not hold for Patience the process is unhealthy (503). Until then, and where it is not
+	// critical, it is degraded. A probe that restarts what is unhealthy makes little better where the fault is
+	// elsewhere; so be sparing with the one and generous with the other.
 	Critical bool
+	Patience time.Duration
 	// Ready: without it the process should get no requests.
 	Ready bool
 }
@@ -50,11 +52,14 @@ type outcome struct {
 	took    time.Duration
 	problem Reason // empty where the condition holds
 	first   bool   // nothing was checked before
+	// held is when the condition was last seen to hold, or was set up; while there is no problem it says nothing.
+	held time.Time
 }
 
 // watched is a condition with its last outcome.
 type watched struct {
 	Condition
+	made time.Time
 
 	mu   sync.Mutex
 	last outcome
@@ -65,6 +70,14 @@ func (w *watched) set(o outcome) (before outcome) {
 	defer w.mu.Unlock()
 	before = w.last
 	o.first = before.at.IsZero()
+	switch {
+	case o.first:
+		o.held = w.made
+	case before.problem == "":
+		o.held = before.at
+	default:
+		o.held = before.held
+	}
 	w.last = o
 	return before
 }
@@ -76,8 +89,11 @@ func (w *watched) outcome(now time.Time, oldest time.Duration) outcome {
 	o := w.last
 	switch {
 	case o.at.IsZero():
-		o.problem = notChecked
+		o.problem, o.held = notChecked, w.made
 	case now.Sub(o.at) > oldest:
+		if o.problem == "" {
+			o.held = o.at
+		}
 		o.problem = timedOut
 	}
 	return o

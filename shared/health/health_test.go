@@ -101,6 +101,52 @@ func TestHealthTellsTheWorstThatDoesNotHold(t *testing.T) {
 	})
 }
 
+func TestACriticalConditionIsUnhealthyOnlyOnceItsPatienceIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store fault
+		down := errors.New("down")
+		store.set(down)
+		hangs := make(chan struct{})
+		var hang atomic.Bool
+		c := run(t, health.Config{Conditions: []health.Condition{{
+			Name: "store", Critical: true, Patience: 10 * time.Minute,
+			Check: func(ctx context.Context) error {
+				if hang.Load() {
+					<-hangs // heeds nothing
+				}
+				return store.check(ctx)
+			},
+		}}})
+		h := health.Handler(health.HandlerConfig{Checker: c})
+		expect := func(when string, want int, status string) {
+			t.Helper()
+			synctest.Wait()
+			if code, body := get(t, h, "/health"); code != want || body["status"] != status {
+				t.Errorf("%s: %d, %v", when, code, body)
+			}
+		}
+		expect("at first", 200, "degraded")
+		time.Sleep(9 * time.Minute)
+		expect("for long", 200, "degraded")
+		time.Sleep(time.Minute + 3*time.Second)
+		expect("for too long", 503, "unhealthy")
+		store.set(nil)
+		time.Sleep(3 * time.Second)
+		expect("well again", 200, "healthy")
+		store.set(down)
+		time.Sleep(9 * time.Minute)
+		expect("away again", 200, "degraded")
+		store.set(nil)
+		time.Sleep(3 * time.Second)
+		hang.Store(true)
+		time.Sleep(9 * time.Minute)
+		expect("a check that hangs", 200, "degraded")
+		time.Sleep(time.Minute + 3*time.Second)
+		expect("a check that hangs for too long", 503, "unhealthy")
+		close(hangs)
+	})
+}
+
 func TestHealthShowsEachDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := run(t, health.Config{Conditions: []health.Condition{
@@ -116,7 +162,7 @@ func TestHealthShowsEachDependency(t *testing.T) {
 			"status": "degraded",
 			"dependencies": map[string]any{
 				"redis": map[string]any{
-					"status": "unhealthy", "critical": false, "error": "Redis refuses connections",
+					"status": "unhealthy", "critical": false, "error": "Redis refuses connections", "since": "2000-01-01T00:00:00Z",
 					"checked_at": "2000-01-01T00:00:00.25Z", "duration_ms": 250.0,
 				},
 				"store": map[string]any{

@@ -5,8 +5,8 @@ import "time"
 // States of the whole.
 const (
 	Healthy   = "healthy"   // every condition holds
-	Degraded  = "degraded"  // a condition that is not critical does not hold
-	Unhealthy = "unhealthy" // a critical condition does not hold
+	Degraded  = "degraded"  // a condition does not hold that is not critical, or not for long yet
+	Unhealthy = "unhealthy" // a critical condition has not held for longer than its patience
 )
 
 // Report is the answer of /health.
@@ -22,6 +22,8 @@ type Dependency struct {
 	Critical bool   `json:"critical"`
 	// Error says what is wrong, in words for anyone.
 	Error string `json:"error,omitempty"`
+	// Since is when it was last seen well, or the process began; absent while it is well.
+	Since *time.Time `json:"since,omitempty"`
 	// CheckedAt is when the last check ended; absent before the first.
 	CheckedAt *time.Time `json:"checked_at,omitempty"`
 	// Millis is how long that check took.
@@ -48,9 +50,10 @@ func (h *Checker) Report() Report {
 			d.CheckedAt = &at
 		}
 		if o.problem != "" {
-			d.Status, d.Error = Unhealthy, string(o.problem)
+			since := o.held.UTC().Truncate(time.Millisecond)
+			d.Status, d.Error, d.Since = Unhealthy, string(o.problem), &since
 			switch {
-			case w.Critical:
+			case w.Critical && now.Sub(o.held) >= w.Patience:
 				r.Status = Unhealthy
 			case r.Status == Healthy:
 				r.Status = Degraded

@@ -186,6 +186,7 @@ func (p *process) wire(ctx context.Context) error {
 		{"", p.wireCatalog},
 		{config.RoleSession, p.wireSession},
 		{config.RoleGateway, p.wireGateway},
+		{"", p.wireOthers},
 		{"", p.wireHealth},
 		{"", p.wireServing},
 	}

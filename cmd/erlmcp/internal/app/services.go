@@ -65,7 +65,7 @@ func (p *process) wireMetrics(ctx context.Context) error {
 	}})
 	p.serve(service)
 	p.add("metrics service", service.Run)
-	p.conditions = append(p.conditions, health.Condition{Name: "metrics", Check: func(context.Context) error { return service.Ready() }, Ready: p.onlyRole()})
+	p.needs("metrics", p.cfg.DB.Set, func(context.Context) error { return service.Ready() })
 	return nil
 }
 
@@ -75,9 +75,6 @@ func (p *process) watchPool(service string, held any) {
 		p.metrics.Postgres(service, pool.Stat)
 	}
 }
-
-// onlyRole says that the process is of no use without what this role needs.
-func (p *process) onlyRole() bool { return len(p.roles) == 1 }
 
 func (p *process) wireRegistry(ctx context.Context) error {
 	var held registrystore.Store
@@ -122,7 +119,7 @@ func (p *process) wireRegistry(ctx context.Context) error {
 	}
 	p.serve(service)
 	p.add("registry service", service.Run)
-	p.conditions = append(p.conditions, health.Condition{Name: "registry", Check: func(context.Context) error { return service.Ready() }, Ready: p.onlyRole()})
+	p.needs("registry", p.cfg.DB.Set, func(context.Context) error { return service.Ready() })
 	return nil
 }
 
@@ -163,15 +160,10 @@ func (p *process) wireCatalog(context.Context) error {
 		Log:  p.log,
 	})
 	p.add("catalogue", p.follower.Run)
-	p.conditions = append(p.conditions, health.Condition{
-		Name: "catalogue", Ready: p.cfg.Runs(config.RoleGateway) || p.cfg.Runs(config.RoleSession),
-		Check: func(context.Context) error {
-			if err := p.follower.Ready(); err != nil {
-				return health.Reason(err.Error())
-			}
-			return nil
-		},
-	})
+	serves := p.cfg.Runs(config.RoleGateway) || p.cfg.Runs(config.RoleSession)
+	p.conditions = append(p.conditions, p.patient(health.Condition{
+		Name: "catalogue", Ready: serves, Critical: serves, Check: reason(p.follower.Ready),
+	}))
 	p.heartbeat = usage.NewHeartbeat(usage.HeartbeatConfig{
 		Client: metricsv1.NewMetricsServiceClient(p.conns[config.RoleMetrics]),
 		Node: &metricsv1.Node{
@@ -219,7 +211,7 @@ func (p *process) wireSession(context.Context) error {
 			return err
 		}
 		held = sessionredis.New(sessionredis.Config{Client: client, Limits: limits})
-		p.conditions = append(p.conditions, health.Condition{Name: "redis", Ready: p.onlyRole(), Check: held.Ready})
+		p.needs("redis", true, because(noRedis, held.Ready))
 	}
 	node := store.Node{Name: p.cfg.Node, Address: p.address}
 	shared := pool.New(pool.Config{Open: p.dialer.Shared})
