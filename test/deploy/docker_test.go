@@ -39,9 +39,11 @@ type container struct {
 	HostConfig hostConfig
 }
 
+type portBinding struct{ HostIp, HostPort string } //nolint:revive // Docker's name
+
 type hostConfig struct {
 	NetworkMode                            string
-	PortBindings                           map[string][]struct{ HostIp, HostPort string } //nolint:revive // Docker's name
+	PortBindings                           map[string][]portBinding
 	AutoRemove, ReadonlyRootfs, Privileged bool
 	Init                                   *bool
 	RestartPolicy                          struct {

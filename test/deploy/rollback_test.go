@@ -17,7 +17,7 @@ func TestARolledBackContainerIsStartedAsTheOneBefore(t *testing.T) {
 	}
 	h := &was.HostConfig
 	h.NetworkMode, h.ReadonlyRootfs, h.Init, h.PidsLimit = "bridge", true, &one, &limit
-	h.PortBindings = map[string][]struct{ HostIp, HostPort string }{"8080/tcp": {{"127.0.0.1", "18080"}}, "9090/tcp": {{"", "9090"}}}
+	h.PortBindings = map[string][]portBinding{"8080/tcp": {{"127.0.0.1", "18080"}}, "9090/tcp": {{"", "9090"}}}
 	h.RestartPolicy.Name, h.RestartPolicy.MaximumRetryCount = "on-failure", 3
 	h.Tmpfs = map[string]string{"/tmp": "size=64m", "/run": ""}
 	h.CapAdd, h.CapDrop, h.SecurityOpt = []string{"NET_BIND_SERVICE"}, []string{"ALL"}, []string{"no-new-privileges"}
