@@ -30,7 +30,7 @@ type body struct {
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	switch err { //nolint:errorlint // as readers return it
+	switch err {
 	case nil:
 		b.until(time.Now().Add(b.patience))
 	case io.EOF: // behind it the server waits for the client's end, for as long as the answer takes
