@@ -114,15 +114,17 @@ func (f *Follower) follow(ctx context.Context) (got bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	defer func() {
+		if got {
+			f.lose()
+		}
+	}()
 	for {
 		change, err := stream.Recv()
 		if err != nil {
 			return got, err
 		}
-		if !got { // what comes first is all there is
-			got = true
-			defer f.lose()
-		}
+		got = true // what comes first is all there is
 		f.apply(change)
 		f.lost.Store(nil)
 	}

@@ -28,14 +28,15 @@ type registry struct {
 // come has it there, with a catalogue or none yet; leave ends its streams.
 func (r *registry) come(empty bool) (leave func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r.set(ctx, empty)
-	return func() { r.set(nil, false); cancel() }
-}
-
-func (r *registry) set(there context.Context, empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.there, r.empty = there, empty
+	r.there, r.empty = ctx, empty
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.there, r.empty = nil, false
+		cancel()
+	}
 }
 
 func (r *registry) WatchCatalog(ctx context.Context, _ *registryv1.WatchCatalogRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[registryv1.WatchCatalogResponse], error) {

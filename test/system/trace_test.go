@@ -201,8 +201,11 @@ func TestATraceIsWhole(t *testing.T) {
 			}
 			defer response.Body.Close()
 			text, err := io.ReadAll(response.Body)
-			if answer = string(text); err != nil || !strings.Contains(answer, `"complete"`) {
-				return fmt.Errorf("%s: %d %s, %v", view, response.StatusCode, text, err)
+			if err != nil {
+				return err
+			}
+			if answer = string(text); !strings.Contains(answer, `"complete"`) {
+				return fmt.Errorf("%s: %d %s", view, response.StatusCode, text)
 			}
 			return nil
 		}, 20*time.Second)

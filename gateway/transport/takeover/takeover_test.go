@@ -70,7 +70,7 @@ func newSite(t *testing.T, http2 bool) *site {
 	return s
 }
 
-func (s *site) get(t *testing.T, ctx context.Context) *http.Response {
+func (s *site) get(ctx context.Context, t *testing.T) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
 	if err != nil {
@@ -106,7 +106,7 @@ func TestAStreamIsWhole(t *testing.T) {
 				}
 				close(s.say)
 			}()
-			response := s.get(t, t.Context())
+			response := s.get(t.Context(), t)
 			defer response.Body.Close()
 			body, err := io.ReadAll(response.Body)
 			if err != nil || string(body) != "onetwo"+long {
@@ -129,7 +129,7 @@ func TestAStreamEndsWithItsClient(t *testing.T) {
 	s := newSite(t, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { s.say <- "here" }()
-	response := s.get(t, ctx)
+	response := s.get(ctx, t)
 	defer response.Body.Close()
 	cancel()
 	if err := wait(t, s.ended); err == nil {
@@ -238,7 +238,7 @@ func TestAClientWithoutChunksIsServedByTheServer(t *testing.T) {
 func TestShutdownWaitsForStreams(t *testing.T) {
 	s := newSite(t, false)
 	go func() { s.say <- "here" }()
-	response := s.get(t, t.Context())
+	response := s.get(t.Context(), t)
 	defer response.Body.Close()
 	over, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -255,7 +255,7 @@ func TestShutdownWaitsForStreams(t *testing.T) {
 	late := newSite(t, false)
 	late.streams.Shutdown(over)
 	again := make(chan *http.Response, 1)
-	go func() { again <- late.get(t, t.Context()) }()
+	go func() { again <- late.get(t.Context(), t) }()
 	wait(t, late.plain) // none is taken any more
 	late.say <- "x"
 	close(late.say)
@@ -265,7 +265,7 @@ func TestShutdownWaitsForStreams(t *testing.T) {
 func TestShutdownHasAnEnd(t *testing.T) {
 	s := newSite(t, false)
 	go func() { s.say <- "here" }()
-	response := s.get(t, t.Context())
+	response := s.get(t.Context(), t)
 	defer response.Body.Close()
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
