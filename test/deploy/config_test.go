@@ -185,3 +185,25 @@ func TestDryRunsOfConfigurationSayWhatTheyWouldDoAndDoNothing(t *testing.T) {
 	}
 	empty(into)
 }
+
+func TestConfigurationIsSavedEncryptedAndComesBackWithItsPassphrase(t *testing.T) {
+	work, dir, into := t.TempDir(), t.TempDir(), t.TempDir()
+	right, wrong := filepath.Join(t.TempDir(), "right"), filepath.Join(t.TempDir(), "wrong")
+	for path, text := range map[string]string{filepath.Join(work, ".env.prod"): "SECRET=kept\n", right: "correct horse\n", wrong: "battery staple\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := scriptIn(t, work, nil, "backup-config.sh", "--no-cluster", "--to", dir, "--passphrase-file", right); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	saved := onlyFile(t, filepath.Join(dir, "erlmcp-config-*.enc"))
+	if text, err := os.ReadFile(saved); err != nil || !strings.HasSuffix(saved, ".enc") || strings.Contains(string(text), "kept") {
+		t.Errorf("%s is not encrypted: %v", saved, err)
+	}
+	refuses(t, nil, "can't be ", "restore-config.sh", saved, "--into", into, "--passphrase-file", wrong)
+	runs(t, nil, "restore-config.sh", saved, "--into", into, "--passphrase-file", right)
+	if got, err := os.ReadFile(filepath.Join(into, ".env.prod")); string(got) != "SECRET=kept\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
