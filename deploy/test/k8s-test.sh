@@ -258,6 +258,29 @@ nothing_left() { # fails with what is still there, but for what every namespace 
 	die "left behind: $left"
 }
 
+# What the guide's pages look at, and what they do before the manifests; nothing of it stays.
+as_the_guide_looks() {
+	say "look as the guide does"
+	k get svc
+	k describe pod erlmcp-cluster-0 | grep 'Image:' || die "describe"
+	k logs erlmcp-cluster-0 --tail=100 | grep '"level":' > /dev/null || die "logs"
+	[ "$(k logs -l app=erlmcp --tail=50 --all-containers=true --prefix | cut -d ' ' -f 1 | sort -u | wc -l)" -ge 4 ] || die "logs of all"
+	timeout 3 "$kubectl" --namespace "$namespace" logs -f erlmcp-cluster-0 --tail=1 > /dev/null || [ $? = 124 ] || die "following logs"
+	echo 'cat /proc/1/cmdline' | k exec -i erlmcp-cluster-0 -- /bin/sh | grep -aq gateway || die "a shell"
+	# In a copy of the configuration: whose cluster it is goes on with its own namespace.
+	"$kubectl" config view --raw --flatten > "$work/kubeconfig"
+	KUBECONFIG=$work/kubeconfig "$kubectl" config set-context --current --namespace="$namespace"
+	[ "$(KUBECONFIG=$work/kubeconfig "$kubectl" get statefulset erlmcp-cluster -o name)" = statefulset.apps/erlmcp-cluster ] || die "the context's namespace"
+	openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=mcp.example.com -keyout "$work/tls.key" -out "$work/tls.crt" 2> /dev/null
+	k create secret tls erlmcp-tls --cert="$work/tls.crt" --key="$work/tls.key" || die "the secret of TLS"
+	k delete secret erlmcp-tls
+	if [ "${1:-}" = helm ]; then
+		"$helm" list --namespace "$namespace" | grep "$release" || die "helm list"
+		"$helm" history "$release" --namespace "$namespace"
+		"$helm" status "$release" --namespace "$namespace" | grep 'STATUS: deployed' || die "helm status"
+	fi
+}
+
 # Whether the cluster makes volumes by itself, as not every small one does.
 makes_volumes() {
 	local code=0
@@ -352,6 +375,7 @@ YAML
 	all_rolled_out
 	[ "$(k get configmap erlmcp-config -o jsonpath='{.data.ERLMCP_LOG_LEVEL}')" = info ] || die "the rollback did not bring the former configuration back"
 	unfailed "the rollback"
+	as_the_guide_looks helm
 	scale
 	drain
 	stop_load
@@ -397,6 +421,7 @@ test_manifests() {
 	k get pods -l app=erlmcp
 	k get statefulset erlmcp-cluster
 	k exec erlmcp-cluster-0 -- /opt/erlmcp/bin/erlmcp ping | grep -x pong
+	as_the_guide_looks
 
 	start_load
 	say "rolling update of the gateways under load, and undo"
