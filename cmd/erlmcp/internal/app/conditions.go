@@ -12,10 +12,10 @@ import (
 	"erlmcp.dev/shared/redisx"
 )
 
-// needs watches the store of a role of this process. Who is not sure to reach it, an outside one above all, takes no
-// requests meanwhile. A process of this one role is of no use without it, and a restart may help where the outage is
-// long: the address or the password may be new. One of all roles goes on with lists and calls, and must not be
-// restarted, for it would not start.
+// needs watches the store of a role of this process. While an outside one can't be reached the process takes no
+// requests, for others may reach it. A process of this one role is of no use without its store, and a restart may help
+// where the outage is long: the address or the password may be new. One of all roles goes on with lists and calls, and
+// must not be restarted, for it would not start.
 func (p *process) needs(name string, outside bool, check func(context.Context) error) {
 	only := len(p.roles) == 1
 	p.conditions = append(p.conditions, p.patient(health.Condition{Name: name, Check: check, Ready: outside || only, Critical: only}))
