@@ -280,3 +280,28 @@ func TestNothingIsMissedBetweenOwners(t *testing.T) {
 		}
 	})
 }
+
+// A client that listens, and calls nothing, hears at the next owner what its server says.
+func TestWhoOnlyListensGoesOnHearing(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		mustAnswer(t, c.tool("1", "who", "{}"))
+		mustAnswer(t, c.call("2", mcp.MethodSetLevel, `{"level":"info"}`))
+		standing := c.listen("")
+		hears := func(what string) {
+			t.Helper()
+			for session := range m.server.Sessions() {
+				must(t, session.Log(t.Context(), &sdk.LoggingMessageParams{Level: "info", Data: what}))
+			}
+			if got, _ := jsonrpc.GetString(standing.until(mcp.MethodMessage).Params, "data"); got != what {
+				t.Errorf("heard %q, want %q", got, what)
+			}
+		}
+		hears("before")
+		left := leave()
+		testkit.Eventually(t, func() bool { return s.owners[1].Sessions() == 1 }, patience)
+		hears("behind")
+		left()
+		hears("and on")
+	})
+}

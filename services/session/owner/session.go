@@ -48,6 +48,7 @@ type session struct {
 	takingUp int                      // calls of the owner before
 	slots    map[string]*slot         // by server
 	before   map[string]*Conversation // that the owner before had, by server, until they are taken up
+	hearing  bool                     // they are being taken up
 	level    string                   // the client's log level; empty: never set
 	subs     map[string]*resource     // subscribed resources by URI
 	starts   map[string]int           // of programs, by server

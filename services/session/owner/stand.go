@@ -17,6 +17,7 @@ import (
 func (s *session) stand(ctx context.Context, after uint64, named, unnamed bool, send func(Event) error) error {
 	r := s.standing.attach()
 	defer r.detach()
+	s.hearOn()
 	if !named && r.tookOver {
 		s.fallBackAll() // the client has a new connection, and perhaps nobody noticed the end of the old one
 	}

@@ -107,6 +107,20 @@ func (s *session) takeUp() {
 	}
 }
 
+// hearOn opens the conversations that the owner before had: their servers may say something outside of calls, and a client
+// that listens need not make a call that would open them.
+func (s *session) hearOn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.hearing {
+		return
+	}
+	s.hearing = true
+	for server := range s.before {
+		s.tasks.Go(func() { s.takeUpAt(server, nil) })
+	}
+}
+
 // takeUpAt opens the conversation with a server; to a legacy one opening says again what is subscribed to.
 func (s *session) takeUpAt(name string, uris []string) {
 	for wait := 100 * time.Millisecond; s.ctx.Err() == nil; wait = min(2*wait, 30*time.Second) {
