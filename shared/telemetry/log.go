@@ -13,7 +13,7 @@ import (
 
 // Formats of a log.
 const (
-	FormatAuto = ""     // text on a terminal, JSON elsewhere
+	FormatAuto = "auto" // text on a terminal, JSON elsewhere
 	FormatJSON = "json" // one JSON object a line
 	FormatText = "text" // key=value
 )
@@ -22,7 +22,7 @@ const (
 type LogConfig struct {
 	// Output takes the lines, each in one Write; standard output when nil.
 	Output io.Writer
-	// Format is one of the formats above.
+	// Format is one of the formats above; FormatAuto when empty.
 	Format string
 	// Level is the lowest level that is written. Whoever holds it may change it at any time, from any goroutine;
 	// info, for good, when nil.
@@ -39,7 +39,8 @@ func NewLog(c LogConfig) *slog.Logger {
 		c.Level = new(slog.LevelVar)
 	}
 	options := &slog.HandlerOptions{Level: c.Level, ReplaceAttr: redact}
-	if c.Format == FormatText || c.Format == FormatAuto && isTerminal(c.Output) {
+	auto := c.Format == FormatAuto || c.Format == ""
+	if c.Format == FormatText || auto && IsTerminal(c.Output) {
 		return slog.New(traced{slog.NewTextHandler(c.Output, options)})
 	}
 	return slog.New(traced{slog.NewJSONHandler(c.Output, options)})
@@ -78,7 +79,8 @@ func ParseLevel(s string) (slog.Level, error) {
 	return 0, fmt.Errorf("unknown log level %q: use debug, info, warn or error", s)
 }
 
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether people read what is written to w, rather than programs.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -81,10 +81,12 @@ func TestTheLevelChangesWhileTheLogIsInUse(t *testing.T) {
 }
 
 func TestAPipeGetsJSON(t *testing.T) {
-	var out bytes.Buffer
-	telemetry.NewLog(telemetry.LogConfig{Output: &out}).Info("hello")
-	if !json.Valid(out.Bytes()) {
-		t.Error(out.String())
+	for _, format := range []string{"", telemetry.FormatAuto, telemetry.FormatJSON} {
+		var out bytes.Buffer
+		telemetry.NewLog(telemetry.LogConfig{Output: &out, Format: format}).Info("hello")
+		if !json.Valid(out.Bytes()) {
+			t.Errorf("format %q: %s", format, out.String())
+		}
 	}
 }
 

@@ -16,9 +16,10 @@ import (
 // Role is a service that a process runs.
 type Role = config.Role
 
-// Run runs roles until ctx ends, then drains them. It tells on out, for people, where they listen.
+// Run runs roles until ctx ends, then drains them. It logs to out and tells there where they listen: where out is a
+// terminal, in words for people.
 func Run(ctx context.Context, cfg config.Config, roles []Role, out io.Writer) error {
-	p, err := newProcess(cfg, roles)
+	p, err := newProcess(cfg, roles, out)
 	if err != nil {
 		return err
 	}

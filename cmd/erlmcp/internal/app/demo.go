@@ -28,6 +28,9 @@ func (p *process) demo() (*registryv1.Server, error) {
 	return &registryv1.Server{Name: "orders", Endpoint: &registryv1.Server_Grpc{Grpc: &registryv1.GrpcEndpoint{Target: l.Addr().String()}}}, nil
 }
 
+// adminKeyName is the file, in the data directory, that keeps the first API key.
+const adminKeyName = "admin-key"
+
 // firstAdmin makes the first API key where there is none, keeps it in the data directory for this machine's
 // administrator, and has it shown once.
 func (p *process) firstAdmin(ctx context.Context, service *registry.Service) error {
@@ -35,7 +38,7 @@ func (p *process) firstAdmin(ctx context.Context, service *registry.Service) err
 	if err != nil || !created {
 		return err
 	}
-	path := filepath.Join(p.cfg.DataDir, "admin-key")
+	path := filepath.Join(p.cfg.DataDir, adminKeyName)
 	if err := os.MkdirAll(p.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("making the data directory: %w", err)
 	}

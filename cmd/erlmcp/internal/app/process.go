@@ -89,7 +89,8 @@ type listener struct {
 	net.Listener
 }
 
-func newProcess(cfg config.Config, roles []Role) (*process, error) {
+// newProcess makes a process that logs to out.
+func newProcess(cfg config.Config, roles []Role, out io.Writer) (*process, error) {
 	level := &slog.LevelVar{}
 	parsed, err := telemetry.ParseLevel(cfg.Log.Level)
 	if err != nil {
@@ -98,13 +99,16 @@ func newProcess(cfg config.Config, roles []Role) (*process, error) {
 	level.Set(parsed)
 	p := &process{
 		cfg: cfg, roles: roles, started: time.Now(), level: level,
-		log:          telemetry.NewLog(telemetry.LogConfig{Output: os.Stderr, Format: cfg.Log.Format, Level: level}).With("node", cfg.Node),
+		log:          telemetry.NewLog(telemetry.LogConfig{Output: out, Format: cfg.Log.Format, Level: level}).With("node", cfg.Node),
 		metrics:      telemetry.NewMetrics(),
 		apiKeys:      &access.KeySet{},
 		conns:        map[Role]grpc.ClientConnInterface{},
 		sessions:     func() int { return 0 },
 		sessionBytes: func() int { return 0 },
 		connections:  func() map[string]int { return nil },
+	}
+	for _, w := range cfg.Warnings {
+		p.log.Warn("a setting may not do what was meant", "warning", w)
 	}
 	if o := cfg.OTel; o.Enabled {
 		p.tracer, err = trace.New(context.Background(), trace.Config{

@@ -23,7 +23,8 @@ type streams struct {
 }
 
 // RunStdio runs every role in this process, on embedded stores in a directory that is removed at the end and
-// without opening a port, for one client on two streams. It ends with ctx or when the client does.
+// without opening a port, for one client on two streams. It logs to standard error: standard output is the client's.
+// It ends with ctx or when the client does.
 func RunStdio(ctx context.Context, cfg config.Config, in io.Reader, out io.Writer) error {
 	dir, err := os.MkdirTemp("", "erlmcp-stdio-")
 	if err != nil {
@@ -33,7 +34,7 @@ func RunStdio(ctx context.Context, cfg config.Config, in io.Reader, out io.Write
 	cfg.Roles, cfg.DataDir = config.Roles(), dir
 	cfg.DB.Set, cfg.Redis.Set = false, false
 	cfg.Auth.Anonymous, cfg.Listen = true, "127.0.0.1" // nobody but whoever started this process can reach it
-	p, err := newProcess(cfg, config.Roles())
+	p, err := newProcess(cfg, config.Roles(), os.Stderr)
 	if err != nil {
 		return err
 	}

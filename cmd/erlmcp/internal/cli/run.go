@@ -42,9 +42,6 @@ func runCommand(s *System, roles []config.Role, use, short, long, example string
 		if err != nil {
 			return err
 		}
-		for _, w := range cfg.Warnings {
-			_, _ = fmt.Fprintln(s.Err, "erlmcp: warning:", w) // best effort
-		}
 		return s.Run(cmd.Context(), cfg, roles, s.Out)
 	}
 	return c

@@ -37,9 +37,6 @@ func stdioCommand(s *System) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for _, w := range cfg.Warnings {
-			_, _ = fmt.Fprintln(s.Err, "erlmcp: warning:", w) // best effort
-		}
 		return s.RunStdio(cmd.Context(), cfg, s.In, s.Out)
 	}
 	return c
