@@ -83,7 +83,7 @@ func OtherVariables() []Variable {
 		{"ERLMCP_REPLICAS", "Read by compose: number of gateways."},
 		{"ERLMCP_CPU_LIMIT", "Read by compose. GOMAXPROCS follows the cgroup."},
 		{"ERLMCP_CPU_RESERVATION", "Read by compose."},
-		{"ERLMCP_MEMORY_LIMIT", "Read by compose. GOMEMLIMIT follows the cgroup."},
+		{"ERLMCP_MEMORY_LIMIT", "Read by compose. GOMEMLIMIT follows the cgroup: nine tenths of its memory, unless it is set."},
 		{"ERLMCP_MEMORY_RESERVATION", "Read by compose."},
 	}
 }

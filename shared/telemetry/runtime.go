@@ -1,12 +1,8 @@
 package telemetry
 
 import (
-	"math"
 	"os"
-	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -53,45 +49,8 @@ func (c *runtimeCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, kind, v)
 	}
 	send(c.memory, prometheus.GaugeValue, read(0)-read(1))
-	send(c.limit, prometheus.GaugeValue, memoryLimit(os.ReadFile))
+	send(c.limit, prometheus.GaugeValue, memoryLimit(os.ReadFile, goMemoryLimit()))
 	send(c.stacks, prometheus.GaugeValue, read(2)+read(3))
 	send(c.goroutines, prometheus.GaugeValue, read(4))
 	send(c.reductions, prometheus.CounterValue, float64(cpuTime().Microseconds()))
-}
-
-// memoryLimit is in bytes. Without any limit it is +Inf, so that the share in use comes out as 0 and no alert fires.
-func memoryLimit(read func(string) ([]byte, error)) float64 {
-	limit := math.Inf(1)
-	if l := debug.SetMemoryLimit(-1); l < math.MaxInt64 {
-		limit = float64(l)
-	}
-	for _, path := range []string{
-		"/sys/fs/cgroup/memory.max",                   // version 2, as seen from inside a container
-		"/sys/fs/cgroup/memory/memory.limit_in_bytes", // version 1; no limit is a huge number there
-	} {
-		text, err := read(path)
-		if err != nil {
-			continue
-		}
-		if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil && n > 0 { // "max" is no number
-			limit = min(limit, float64(n))
-		}
-	}
-	if text, err := read("/proc/meminfo"); err == nil {
-		limit = min(limit, machineMemory(string(text)))
-	}
-	return limit
-}
-
-// machineMemory finds "MemTotal:  24576 kB".
-func machineMemory(meminfo string) float64 {
-	for line := range strings.Lines(meminfo) {
-		fields := strings.Fields(line)
-		if len(fields) >= 2 && fields[0] == "MemTotal:" {
-			if kib, err := strconv.ParseUint(fields[1], 10, 64); err == nil {
-				return float64(kib) * 1024
-			}
-		}
-	}
-	return math.Inf(1)
 }

@@ -91,6 +91,7 @@ type listener struct {
 
 // newProcess makes a process that logs to out.
 func newProcess(cfg config.Config, roles []Role, out io.Writer) (*process, error) {
+	telemetry.LimitMemory()
 	level := &slog.LevelVar{}
 	parsed, err := telemetry.ParseLevel(cfg.Log.Level)
 	if err != nil {
