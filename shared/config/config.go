@@ -248,13 +248,15 @@ type Log struct {
 	Format string
 }
 
-// OTel sends traces by OTLP. The standard OTEL_EXPORTER_OTLP_* variables hold beside these.
+// OTel sends traces and metrics by OTLP. The standard OTEL_EXPORTER_OTLP_* variables hold beside these.
 type OTel struct {
 	Enabled  bool
 	Endpoint string
 	// Protocol is grpc or http/protobuf.
 	Protocol string
-	Service  string
+	// Metrics is otlp, or none for those that are only scraped.
+	Metrics string
+	Service string
 	// Sampling is the part of traces that is kept, 0 to 1.
 	Sampling float64
 }

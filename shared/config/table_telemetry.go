@@ -16,12 +16,12 @@ func telemetrySettings() []Setting {
 		},
 		{
 			Key: "otel.enabled", Env: []string{"OTEL_ENABLED"}, Kind: Bool, Default: "false",
-			Doc: "Sends traces by OTLP. The standard OTEL_EXPORTER_OTLP_* variables hold beside these.",
+			Doc: "Sends traces and metrics by OTLP. The standard OTEL_* variables of OTLP, batches and intervals hold beside these.",
 			at:  func(c *Config) any { return &c.OTel.Enabled },
 		},
 		{
 			Key: "otel.endpoint", Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT"}, Kind: URL, Default: "http://localhost:4317",
-			Doc: "OTLP collector. Over HTTP the path is part of it: http://collector:4318/v1/traces.",
+			Doc: "OTLP collector. Over HTTP, v1/traces and v1/metrics are below it: http://collector:4318.",
 			at:  func(c *Config) any { return &c.OTel.Endpoint },
 		},
 		{
@@ -31,8 +31,14 @@ func telemetrySettings() []Setting {
 			at:      func(c *Config) any { return &c.OTel.Protocol },
 		},
 		{
+			Key: "otel.metrics", Env: []string{"OTEL_METRICS_EXPORTER"}, Kind: Choice, Default: "otlp",
+			Choices: []string{"otlp", "none"},
+			Doc:     "none sends traces only; /metrics has the same series.",
+			at:      func(c *Config) any { return &c.OTel.Metrics },
+		},
+		{
 			Key: "otel.service", Env: []string{"OTEL_SERVICE_NAME"}, Kind: String, Default: "erlmcp",
-			Doc: "Name of the service in traces.",
+			Doc: "Name of the service in traces and metrics.",
 			at:  func(c *Config) any { return &c.OTel.Service },
 		},
 		{

@@ -12,23 +12,18 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/metadata"
 
 	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/otlp"
 	"erlmcp.dev/shared/upstream"
 )
 
 // Config is where traces go.
 type Config struct {
-	// Endpoint is the collector's URL.
-	Endpoint string
-	// HTTP sends by OTLP over HTTP, else over gRPC.
-	HTTP bool
-	// Service, Version and Node name this process.
-	Service, Version, Node string
+	Collector otlp.Collector
 	// Sampling is the part of traces that is kept, 0 to 1, where the client did not decide.
 	Sampling float64
 }
@@ -43,27 +38,35 @@ type Tracer struct {
 // New makes a Tracer whose Close must follow. It does not wait for the collector: spans that it does not take are dropped
 // once too many wait. What the OTEL_EXPORTER_OTLP_* variables say beside the endpoint holds.
 func New(ctx context.Context, c Config) (*Tracer, error) {
-	var exporter sdk.SpanExporter
-	var err error
-	if c.HTTP {
-		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(c.Endpoint))
-	} else {
-		exporter, err = otlptracegrpc.New(ctx, otlptracegrpc.WithEndpointURL(c.Endpoint))
-	}
+	exporter, err := spanExporter(ctx, c.Collector)
 	if err != nil {
 		return nil, fmt.Errorf("preparing traces: %w", err)
 	}
-	about, err := resource.New(ctx, resource.WithFromEnv(), resource.WithTelemetrySDK(), resource.WithAttributes(
-		attribute.String("service.name", c.Service), attribute.String("service.version", c.Version), attribute.String("service.instance.id", c.Node),
-	))
+	about, err := c.Collector.Resource(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("preparing traces: %w", err)
+		return nil, err
 	}
 	p := sdk.NewTracerProvider(
 		sdk.WithBatcher(exporter), sdk.WithResource(about),
 		sdk.WithSampler(sdk.ParentBased(sdk.TraceIDRatioBased(c.Sampling))),
 	)
 	return &Tracer{provider: p, tracer: p.Tracer("erlmcp.dev")}, nil
+}
+
+func spanExporter(ctx context.Context, to otlp.Collector) (sdk.SpanExporter, error) {
+	url := to.URL(otlp.Traces)
+	if to.HTTP {
+		var options []otlptracehttp.Option
+		if url != "" {
+			options = append(options, otlptracehttp.WithEndpointURL(url))
+		}
+		return otlptracehttp.New(ctx, options...)
+	}
+	var options []otlptracegrpc.Option
+	if url != "" {
+		options = append(options, otlptracegrpc.WithEndpointURL(url))
+	}
+	return otlptracegrpc.New(ctx, options...)
 }
 
 // closeTime is how long the last spans may take to be sent.

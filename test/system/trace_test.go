@@ -17,8 +17,6 @@ import (
 	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
-	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -29,57 +27,6 @@ import (
 	"erlmcp.dev/shared/testkit"
 	"erlmcp.dev/test/cluster"
 )
-
-// collector takes traces by OTLP.
-type collector struct {
-	collectorv1.UnimplementedTraceServiceServer
-	url   string
-	mu    sync.Mutex
-	spans []*tracev1.Span
-}
-
-func newCollector(t *testing.T) *collector {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, server := &collector{url: "http://" + l.Addr().String()}, grpc.NewServer()
-	collectorv1.RegisterTraceServiceServer(server, c)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-// Export implements collectorv1.TraceServiceServer.
-func (c *collector) Export(_ context.Context, req *collectorv1.ExportTraceServiceRequest) (*collectorv1.ExportTraceServiceResponse, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range req.GetResourceSpans() {
-		for _, s := range r.GetScopeSpans() {
-			c.spans = append(c.spans, s.GetSpans()...)
-		}
-	}
-	return &collectorv1.ExportTraceServiceResponse{}, nil
-}
-
-// names are those of a trace's spans, by id.
-func (c *collector) trace(id string) map[string]*tracev1.Span {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	spans := map[string]*tracev1.Span{}
-	for _, s := range c.spans {
-		if hex.EncodeToString(s.GetTraceId()) == id {
-			spans[hex.EncodeToString(s.GetSpanId())] = s
-		}
-	}
-	return spans
-}
 
 // parents is what each server heard of the trace that a call belongs to.
 type parents struct {
@@ -160,6 +107,29 @@ func runTracedProgram() error {
 	return server.Run(context.Background(), &sdk.StdioTransport{})
 }
 
+// callTraced calls a tool as a modern client, with more in _meta and in headers, and gives the answer.
+func callTraced(t *testing.T, url, tool, meta string, header map[string]string) (answer string, err error) {
+	t.Helper()
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}` + meta + `}}}`
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	for k, v := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool} {
+		req.Header.Set(k, v)
+	}
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	response, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return string(text), err
+}
+
 // A trace that a client begins goes on through gateway and owner to the server, of either era, a program's or gRPC's, and
 // can be seen whole at the collector; one that is malformed is not taken for one.
 func TestATraceIsWhole(t *testing.T) {
@@ -183,31 +153,11 @@ func TestATraceIsWhole(t *testing.T) {
 		if view == "service" {
 			tool = "Check"
 		}
-		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}` + meta + `}}}`
-		testkit.Eventually(t, func() error {
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, many.URL(view), strings.NewReader(body))
-			if err != nil {
-				return err
+		testkit.Eventually(t, func() (err error) {
+			if answer, err = callTraced(t, many.URL(view), tool, meta, header); err == nil && !strings.Contains(answer, `"complete"`) {
+				err = fmt.Errorf("%s: %s", view, answer)
 			}
-			for k, v := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool} {
-				req.Header.Set(k, v)
-			}
-			for k, v := range header {
-				req.Header.Set(k, v)
-			}
-			response, err := http.DefaultClient.Do(req)
-			if err != nil {
-				return err
-			}
-			defer response.Body.Close()
-			text, err := io.ReadAll(response.Body)
-			if err != nil {
-				return err
-			}
-			if answer = string(text); !strings.Contains(answer, `"complete"`) {
-				return fmt.Errorf("%s: %d %s", view, response.StatusCode, text)
-			}
-			return nil
+			return err
 		}, 20*time.Second)
 		return answer
 	}

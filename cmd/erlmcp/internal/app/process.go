@@ -26,6 +26,7 @@ import (
 	"erlmcp.dev/shared/config"
 	"erlmcp.dev/shared/health"
 	"erlmcp.dev/shared/jsonrpc"
+	"erlmcp.dev/shared/otlp"
 	"erlmcp.dev/shared/rpc"
 	"erlmcp.dev/shared/seal"
 	"erlmcp.dev/shared/telemetry"
@@ -111,15 +112,10 @@ func newProcess(cfg config.Config, roles []Role, out io.Writer) (*process, error
 	for _, w := range cfg.Warnings {
 		p.log.Warn("a setting may not do what was meant", "warning", w)
 	}
-	if o := cfg.OTel; o.Enabled {
-		p.tracer, err = trace.New(context.Background(), trace.Config{
-			Endpoint: o.Endpoint, HTTP: o.Protocol == "http/protobuf", Service: o.Service, Version: build.Version, Node: cfg.Node, Sampling: o.Sampling,
-		})
-		if err != nil {
+	if cfg.OTel.Enabled {
+		if err := p.observe(cfg.OTel); err != nil {
 			return nil, err
 		}
-		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { p.log.Warn("traces are not sent", "error", err) }))
-		p.closers = append(p.closers, p.tracer.Close)
 	}
 	p.leaving, p.leave = context.WithCancel(context.Background())
 	p.draining, p.drain = context.WithCancel(context.Background())
@@ -132,6 +128,26 @@ func newProcess(cfg config.Config, roles []Role, out io.Writer) (*process, error
 	p.dialer = &dial.Dialer{Transport: mcphttp.NewTransport(), Info: json.RawMessage(info.JSON()), Log: p.log}
 	p.authn = p.authenticator()
 	return p, nil
+}
+
+// observe sends traces and metrics to a collector.
+func (p *process) observe(o config.OTel) (err error) {
+	ctx := context.Background()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { p.log.Warn("traces or metrics are not sent", "error", err) }))
+	to := otlp.Collector{Endpoint: o.Endpoint, HTTP: o.Protocol == "http/protobuf", Service: o.Service, Version: build.Version, Node: p.cfg.Node}
+	if p.tracer, err = trace.New(ctx, trace.Config{Collector: to, Sampling: o.Sampling}); err != nil {
+		return err
+	}
+	p.onClose(p.tracer)
+	if o.Metrics == "none" {
+		return nil
+	}
+	export, err := p.metrics.Export(ctx, to)
+	if err != nil {
+		return err
+	}
+	p.onClose(export)
+	return nil
 }
 
 // secret takes the configured cluster secrets; a process that is its own cluster makes one and keeps it.
