@@ -74,7 +74,7 @@ func (e *Engine) initialize(ctx context.Context, c Client, m *jsonrpc.Message) (
 		ClientInfo:         jsonrpc.Get(m.Params, "clientInfo"),
 	})
 	if err != nil {
-		e.config.Log.Warn("opening a session failed", "error", err)
+		e.config.Log.WarnContext(ctx, "opening a session failed", "error", err)
 		reply := failure(m.ID, http.StatusServiceUnavailable, openError(err))
 		reply.RetryAfter = time.Second
 		return nil, reply
@@ -152,7 +152,7 @@ func (e *Engine) Session(ctx context.Context, c Client, token string) (*Session,
 	case status.Code(err) == codes.NotFound:
 		return nil, ErrNoSession
 	case err != nil:
-		e.config.Log.Warn("locating a session failed", "error", err)
+		e.config.Log.WarnContext(ctx, "locating a session failed", "error", err)
 		return nil, ErrUnavailable
 	case facts.GetPrincipal().GetId() != c.Principal.ID, facts.GetView() != c.View:
 		return nil, ErrNoSession // someone else's: it must look like none
@@ -345,7 +345,7 @@ func (s *Session) Notify(ctx context.Context, m *jsonrpc.Message) error {
 		defer events.end()
 		_, err = events.next()
 	}
-	return s.ended(err)
+	return s.ended(ctx, err)
 }
 
 // ErrGone: the events after the one that the client names are no longer kept.
@@ -377,10 +377,10 @@ func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 			return ErrEventID
 		}
 		if !absent(err) {
-			return s.ended(err)
+			return s.ended(ctx, err)
 		}
 		if err := wait.next(ctx, s, err); err != nil {
-			return s.ended(err)
+			return s.ended(ctx, err)
 		}
 	}
 }
@@ -427,16 +427,16 @@ func (s *Session) close(ctx context.Context, unlessHeard bool) error {
 		}
 		s.engine.config.Owners.Forget(s.facts.Load().GetSessionId())
 		if !absent(err) && !overdue(ctx, err) {
-			return s.ended(err)
+			return s.ended(ctx, err)
 		}
 		if err := wait.next(ctx, s, err); err != nil {
-			return s.ended(err)
+			return s.ended(ctx, err)
 		}
 	}
 }
 
 // ended says what the end of a stream means to the client.
-func (s *Session) ended(err error) error {
+func (s *Session) ended(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return nil
 	}
@@ -449,7 +449,7 @@ func (s *Session) ended(err error) error {
 	case codes.Aborted:
 		return ErrDisplaced
 	}
-	s.engine.config.Log.Warn("a session's owner failed", "session", s.facts.Load().GetSessionId(), "owner", s.facts.Load().GetOwner(), "error", err)
+	s.engine.config.Log.WarnContext(ctx, "a session's owner failed", "session", s.facts.Load().GetSessionId(), "owner", s.facts.Load().GetOwner(), "error", err)
 	return ErrUnavailable
 }
 

@@ -232,7 +232,7 @@ func (e *Engine) followResources(ctx context.Context, c Client, m *jsonrpc.Messa
 		if time.Since(began) > time.Minute {
 			wait = 100 * time.Millisecond
 		}
-		e.config.Log.Info("a server's resource updates broke off; listening again", "server", server, "error", err, "retry_in", wait)
+		e.config.Log.InfoContext(ctx, "a server's resource updates broke off; listening again", "server", server, "error", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait + rand.N(wait)):

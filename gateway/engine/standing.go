@@ -24,7 +24,7 @@ func (e *Engine) Open(ctx context.Context, c Client) (*Session, *jsonrpc.Error) 
 		View:      c.View,
 	})
 	if err != nil {
-		e.config.Log.Warn("opening a session failed", "error", err)
+		e.config.Log.WarnContext(ctx, "opening a session failed", "error", err)
 		return nil, openError(err)
 	}
 	s, err := e.opened(c, facts)
@@ -111,10 +111,10 @@ func (s *Session) Post(ctx context.Context, message []byte) error {
 			return nil
 		}
 		if !absent(err) {
-			return s.ended(err)
+			return s.ended(ctx, err)
 		}
 		if err := wait.next(ctx, s, err); err != nil {
-			return s.ended(err)
+			return s.ended(ctx, err)
 		}
 	}
 }

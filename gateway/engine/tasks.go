@@ -182,7 +182,7 @@ func (e *Engine) ownedTask(ctx context.Context, c Client, m *jsonrpc.Message, to
 	if m.Method == mcp.MethodTasksGet {
 		state, _, err := e.taskState(ctx, principal, h.ID)
 		if err != nil {
-			return e.taskFailed(m.ID, err)
+			return e.taskFailed(ctx, m.ID, err)
 		}
 		state = jsonrpc.With(state, jsonrpc.String(token), "taskId")
 		return success(m.ID, jsonrpc.With(state, jsonrpc.String(mcp.ResultComplete), "resultType"))
@@ -200,7 +200,7 @@ func (e *Engine) ownedTask(ctx context.Context, c Client, m *jsonrpc.Message, to
 		return err
 	})
 	if err != nil {
-		return e.taskFailed(m.ID, err)
+		return e.taskFailed(ctx, m.ID, err)
 	}
 	return success(m.ID, acknowledged)
 }
@@ -248,13 +248,13 @@ func (e *Engine) atTaskOwner(ctx context.Context, principal *sessionv1.Principal
 }
 
 // taskFailed is the reply to a request about a task that an owner could not serve.
-func (e *Engine) taskFailed(id json.RawMessage, err error) Reply {
+func (e *Engine) taskFailed(ctx context.Context, id json.RawMessage, err error) Reply {
 	switch status.Code(err) {
 	case codes.NotFound:
 		return unknownTask(id)
 	case codes.InvalidArgument:
 		return failure(id, http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s", status.Convert(err).Message()))
 	}
-	e.config.Log.Warn("a task's owner failed", "error", err)
+	e.config.Log.WarnContext(ctx, "a task's owner failed", "error", err)
 	return failure(id, http.StatusServiceUnavailable, jsonrpc.Errorf(jsonrpc.CodeInternal, "the task's state can't be read or changed just now; the task itself is not affected, ask again shortly"))
 }

@@ -156,6 +156,6 @@ func (s *Service) status(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	s.log.Error("the store failed", "doing", what, "error", err)
+	s.log.ErrorContext(ctx, "the store failed", "doing", what, "error", err)
 	return status.Errorf(codes.Unavailable, "could not %s: the metrics database does not answer; try again", what)
 }

@@ -45,7 +45,7 @@ func (s *Service) status(ctx context.Context, doing string, err error) error {
 	default:
 		return status.Errorf(codes.DeadlineExceeded, "could not %s in time; look whether it was done, and try again", doing)
 	}
-	s.log.Error("the store failed", "doing", doing, "error", err)
+	s.log.ErrorContext(ctx, "the store failed", "doing", doing, "error", err)
 	return status.Errorf(codes.Unavailable, "could not %s: the registry's database does not answer; try again", doing)
 }
 

@@ -48,7 +48,7 @@ func (s *Service) CreateKey(ctx context.Context, req *registryv1.CreateKeyReques
 	if err != nil {
 		return nil, s.status(ctx, doing, err)
 	}
-	s.log.Info("a key was made", "key", record.GetKey().GetId(), "principal", req.GetPrincipal(), "role", role)
+	s.log.InfoContext(ctx, "a key was made", "key", record.GetKey().GetId(), "principal", req.GetPrincipal(), "role", role)
 	return &registryv1.CreateKeyResponse{Key: record.GetKey(), Secret: secret}, nil
 }
 
@@ -60,7 +60,7 @@ func (s *Service) RevokeKey(ctx context.Context, req *registryv1.RevokeKeyReques
 	if err != nil {
 		return nil, s.status(ctx, "revoke a key", orNotFound(err, typeKey, req.GetId()))
 	}
-	s.log.Info("a key was revoked", "key", req.GetId())
+	s.log.InfoContext(ctx, "a key was revoked", "key", req.GetId())
 	return &registryv1.RevokeKeyResponse{}, nil
 }
 

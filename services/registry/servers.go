@@ -54,7 +54,7 @@ func (s *Service) RegisterServer(ctx context.Context, req *registryv1.RegisterSe
 	if err != nil {
 		return nil, s.status(ctx, doing, err)
 	}
-	s.log.Info("a server was registered", "server", spec.GetName(), "state", record.State, "message", record.Message, "version", version)
+	s.log.InfoContext(ctx, "a server was registered", "server", spec.GetName(), "state", record.State, "message", record.Message, "version", version)
 	return &registryv1.RegisterServerResponse{Status: statusOf(record)}, nil
 }
 
@@ -96,7 +96,7 @@ func (s *Service) UpdateServer(ctx context.Context, req *registryv1.UpdateServer
 	if err != nil {
 		return nil, s.status(ctx, doing, err)
 	}
-	s.log.Info("a server was updated", "server", name, "state", record.State, "message", record.Message, "version", version)
+	s.log.InfoContext(ctx, "a server was updated", "server", name, "state", record.State, "message", record.Message, "version", version)
 	return &registryv1.UpdateServerResponse{Status: statusOf(record)}, nil
 }
 
@@ -115,7 +115,7 @@ func (s *Service) DeleteServer(ctx context.Context, req *registryv1.DeleteServer
 	if err != nil {
 		return nil, s.status(ctx, "remove a server", err)
 	}
-	s.log.Info("a server was removed", "server", name, "version", version)
+	s.log.InfoContext(ctx, "a server was removed", "server", name, "version", version)
 	return &registryv1.DeleteServerResponse{}, nil
 }
 

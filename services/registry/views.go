@@ -53,7 +53,7 @@ func (s *Service) PutView(ctx context.Context, req *registryv1.PutViewRequest) (
 	if err != nil {
 		return nil, s.status(ctx, "keep a view", err)
 	}
-	s.log.Info("a view was put", "view", v.GetName(), "version", version)
+	s.log.InfoContext(ctx, "a view was put", "view", v.GetName(), "version", version)
 	return &registryv1.PutViewResponse{View: v}, nil
 }
 
@@ -65,7 +65,7 @@ func (s *Service) DeleteView(ctx context.Context, req *registryv1.DeleteViewRequ
 	if err != nil {
 		return nil, s.status(ctx, "remove a view", orNotFound(err, typeView, req.GetName()))
 	}
-	s.log.Info("a view was removed", "view", req.GetName(), "version", version)
+	s.log.InfoContext(ctx, "a view was removed", "view", req.GetName(), "version", version)
 	return &registryv1.DeleteViewResponse{}, nil
 }
 

@@ -62,7 +62,7 @@ type call struct {
 func (c *checks) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (response any, err error) {
 	running := call{method: info.FullMethod, began: time.Now()}
 	defer func() { c.ended(ctx, &running, req, err) }()
-	defer c.recovered(running.method, &err)
+	defer c.recovered(&ctx, running.method, &err)
 	ctx, err = c.admit(ctx, &running)
 	if err != nil {
 		return nil, err
@@ -76,19 +76,19 @@ func (c *checks) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		defer cancel()
 	}
 	if err := c.validate(req); err != nil {
-		return nil, c.status(running.method, err)
+		return nil, c.status(ctx, running.method, err)
 	}
 	ctx, span := c.tracer.Handle(ctx, running.method)
 	response, err = handle(ctx, req)
 	span.End(wrong(err))
-	return response, c.status(running.method, err)
+	return response, c.status(ctx, running.method, err)
 }
 
 func (c *checks) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
 	running := call{method: info.FullMethod, began: time.Now()}
 	ctx := s.Context()
 	defer func() { c.ended(ctx, &running, nil, err) }()
-	defer c.recovered(running.method, &err)
+	defer c.recovered(&ctx, running.method, &err)
 	ctx, err = c.admit(ctx, &running)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (c *checks) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInf
 	ctx, span := c.tracer.Handle(ctx, running.method)
 	err = handle(srv, &checkedStream{s, ctx, c})
 	span.End(wrong(err))
-	return c.status(running.method, err)
+	return c.status(ctx, running.method, err)
 }
 
 // wrong is what a trace says of an error: its code, for messages may hold what traces should not.

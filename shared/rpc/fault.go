@@ -14,7 +14,7 @@ import (
 
 // status makes a gRPC status of what a service returned. An error that is none and wraps none is a fault of
 // ours: the caller gets a reference, the log the text.
-func (c *checks) status(method string, err error) error {
+func (c *checks) status(ctx context.Context, method string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -34,15 +34,16 @@ func (c *checks) status(method string, err error) error {
 		return status.Error(codes.Unavailable, access.ErrUnavailable.Error())
 	}
 	reference := uuid.NewString()
-	c.log.Error("a call failed", "method", method, "reference", reference, "error", err)
+	c.log.ErrorContext(ctx, "a call failed", "method", method, "reference", reference, "error", err)
 	return internal(reference)
 }
 
-// recovered turns a handler's panic into its call's error. Deferred.
-func (c *checks) recovered(method string, err *error) {
+// recovered turns a handler's panic into its call's error. Deferred, so it gets the context as it is then: with the
+// trace.
+func (c *checks) recovered(ctx *context.Context, method string, err *error) {
 	if r := recover(); r != nil {
 		reference := uuid.NewString()
-		c.log.Error("a call panicked", "method", method, "reference", reference, "panic", r, "stack", string(debug.Stack()))
+		c.log.ErrorContext(*ctx, "a call panicked", "method", method, "reference", reference, "panic", r, "stack", string(debug.Stack()))
 		*err = internal(reference)
 	}
 }

@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	oteltrace "go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,7 +24,10 @@ import (
 	registryv1 "erlmcp.dev/proto/erlmcp/registry/v1"
 	sessionv1 "erlmcp.dev/proto/erlmcp/session/v1"
 	"erlmcp.dev/shared/access"
+	"erlmcp.dev/shared/otlp"
 	"erlmcp.dev/shared/rpc"
+	"erlmcp.dev/shared/telemetry"
+	"erlmcp.dev/shared/trace"
 )
 
 // administered is a service of acts that an admin does.
@@ -161,6 +166,48 @@ func TestErrorsOfServicesBecomeStatuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is logged of a call that failed by a fault of ours, or panicked, names the call's trace.
+func TestTheLogOfAFaultNamesItsTrace(t *testing.T) {
+	tracer, err := trace.New(t.Context(), trace.Config{Collector: otlp.Collector{Endpoint: "http://127.0.0.1:1"}}) // nothing is kept, so nothing sent
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tracer.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var logged strings.Builder
+	k, log := newKeys(t), telemetry.NewLog(telemetry.LogConfig{Output: &logged})
+	local := newLocal(t, rpc.LocalConfig{Node: "n@h", Log: log, Tracer: tracer})
+	register(local)
+	conns := map[string]grpc.ClientConnInterface{
+		"network": dial(t, serve(t, rpc.ServerConfig{Services: k, Log: log, Tracer: tracer}), rpc.ClientConfig{Node: "n@h", Services: k}), "local": local,
+	}
+	for name, conn := range conns {
+		gateway := gatewayv1.NewGatewayServiceClient(conn)
+		for message, call := range map[string]func(context.Context) error{
+			"a call failed": func(ctx context.Context) error {
+				_, err := gateway.SetLogLevel(ctx, &gatewayv1.SetLogLevelRequest{Level: "info"})
+				return err
+			},
+			"a call panicked": func(ctx context.Context) error {
+				_, err := gateway.ListTools(ctx, &gatewayv1.ListToolsRequest{})
+				return err
+			},
+		} {
+			logged.Reset()
+			var id oteltrace.TraceID
+			copy(id[:], rand.Text())
+			ctx := oteltrace.ContextWithRemoteSpanContext(t.Context(), oteltrace.NewSpanContext(oteltrace.SpanContextConfig{TraceID: id, SpanID: oteltrace.SpanID{1}}))
+			expect(t, message, call(ctx), codes.Internal)
+			if said := logged.String(); !strings.Contains(said, message) || !strings.Contains(said, `"trace_id":"`+id.String()+`"`) {
+				t.Errorf("%s: the log of trace %s says %s", name, id, said)
+			}
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -43,11 +44,14 @@ func (p *parents) last() string {
 	return p.heard[len(p.heard)-1]
 }
 
-// served is a server that notes the trace of each call.
+// served is a server that notes the trace of each call. A call of its tool break ends without an answer.
 func (p *parents) served(t *testing.T, stateless bool) string {
 	server := sdk.NewServer(&sdk.Implementation{Name: "traced", Version: "1"}, nil)
 	server.AddTool(&sdk.Tool{Name: "work", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: "done"}}}, nil
+	})
+	server.AddTool(&sdk.Tool{Name: "break", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		return nil, errors.New("its connection breaks before")
 	})
 	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{Stateless: stateless})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -60,6 +64,9 @@ func (p *parents) served(t *testing.T, stateless bool) string {
 			p.mu.Lock()
 			p.heard = append(p.heard, r.Header.Get("traceparent")+" "+meta)
 			p.mu.Unlock()
+			if name, _ := jsonrpc.GetString(m.Params, "name"); name == "break" {
+				panic(http.ErrAbortHandler)
+			}
 		}
 		r.Body = io.NopCloser(strings.NewReader(string(body)))
 		handler.ServeHTTP(w, r)

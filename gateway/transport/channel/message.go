@@ -140,7 +140,7 @@ func (c *connection) deliver(ctx context.Context, m *jsonrpc.Message) {
 		return
 	}
 	if err := s.Notify(ctx, m); err != nil && ctx.Err() == nil {
-		c.server.Log.Info("a message of a client did not reach its session", "method", m.Method, "error", err)
+		c.server.Log.InfoContext(ctx, "a message of a client did not reach its session", "method", m.Method, "error", err)
 	}
 }
 

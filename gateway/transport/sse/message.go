@@ -149,7 +149,7 @@ func (h *Handler) post(ctx context.Context, s *engine.Session, message []byte) {
 	}
 	err := standing{ctx, s, nil}.Send("", message)
 	if err != nil && !errors.Is(err, engine.ErrNoSession) && ctx.Err() == nil {
-		h.Log.Warn("an answer did not reach its client's stream", "error", err)
+		h.Log.WarnContext(ctx, "an answer did not reach its client's stream", "error", err)
 	}
 }
 

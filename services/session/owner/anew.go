@@ -60,7 +60,7 @@ func (s *session) begun(ctx context.Context, server *registryv1.CatalogServer, c
 	if n == 1 {
 		return
 	}
-	s.owner.log.Info("a conversation was begun anew; what the server kept for the session is lost", "session", s.record.ID, "server", name, "starts", n)
+	s.owner.log.InfoContext(ctx, "a conversation was begun anew; what the server kept for the session is lost", "session", s.record.ID, "server", name, "starts", n)
 	offer := server.GetOffer()
 	s.listsChanged(catalog.Changes{
 		len(offer.GetTools()) > 0, len(offer.GetPrompts()) > 0, len(offer.GetResources())+len(offer.GetResourceTemplates()) > 0,

@@ -101,7 +101,7 @@ func (s *session) goOn(ctx context.Context, c *call, had *again) bool {
 	}
 	reply, err := peer.Continue(ctx, continued, had)
 	if err != nil && ctx.Err() == nil {
-		s.owner.log.Info("a server does not tell the rest of an answer", "session", s.record.ID, "server", c.server, "error", err)
+		s.owner.log.InfoContext(ctx, "a server does not tell the rest of an answer", "session", s.record.ID, "server", c.server, "error", err)
 		return false
 	}
 	if err != nil {

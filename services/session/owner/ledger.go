@@ -188,7 +188,7 @@ func (s *session) again(ctx context.Context, c *call) {
 		s.finish(ctx, c, failed(errOutcomeUnknown))
 		return
 	}
-	s.owner.log.Info("a call is carried out again: its owner died", "session", s.record.ID, "server", c.server, "method", c.method)
+	s.owner.log.InfoContext(ctx, "a call is carried out again: its owner died", "session", s.record.ID, "server", c.server, "method", c.method)
 	s.finish(ctx, c, s.carryOut(ctx, c))
 }
 

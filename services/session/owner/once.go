@@ -76,7 +76,7 @@ func (k *keyed) once(ctx context.Context, carryOut func(context.Context) (upstre
 		case errors.Is(err, store.ErrLimit):
 			return failed(errTooManyOf), nil
 		case err != nil:
-			k.owner.log.Warn("a call under a key was not begun", "error", err)
+			k.owner.log.WarnContext(ctx, "a call under a key was not begun", "error", err)
 			return failed(errNoStore), nil
 		}
 		switch result.State {
@@ -121,7 +121,7 @@ func (k *keyed) carryOut(ctx context.Context, holder string, carryOut func(conte
 		kept = k.owner.config.Store.Settle(ctx, k.key, holder, keep(failed(errTooLarge)))
 	}
 	if kept != nil {
-		k.owner.log.Warn("a result was not kept under its key", "server", k.server, "error", kept)
+		k.owner.log.WarnContext(ctx, "a result was not kept under its key", "server", k.server, "error", kept)
 	}
 	return reply, err
 }

@@ -264,7 +264,7 @@ func (o *Owner) buried(ctx context.Context, id, address string) bool {
 	if err := o.config.Store.Leave(ctx, lease); err != nil {
 		return false
 	}
-	o.log.Warn("an owner is gone: its address refuses connections; its lease was ended", "owner", held.Owner.Node, "address", address)
+	o.log.WarnContext(ctx, "an owner is gone: its address refuses connections; its lease was ended", "owner", held.Owner.Node, "address", address)
 	return true
 }
 
@@ -345,7 +345,7 @@ func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
 	if !claimed {
 		return nil, movedTo(held)
 	}
-	o.log.Info("adopted a session", "session", id, "epoch", epoch)
+	o.log.InfoContext(ctx, "adopted a session", "session", id, "epoch", epoch)
 	return newSession(o, held.Record, epoch), nil
 }
 

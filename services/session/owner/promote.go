@@ -87,7 +87,7 @@ func (r *relayed) promote(ctx context.Context, req Relayed) (outcome Outcome, ok
 	t, err := o.tasks.Create(creating, spec, r)
 	if err != nil {
 		if !errors.Is(err, store.ErrLimit) && ctx.Err() == nil {
-			o.log.Warn("a slow call could not become a task; its client waits for the answer", "server", req.Server, "error", err)
+			o.log.WarnContext(ctx, "a slow call could not become a task; its client waits for the answer", "server", req.Server, "error", err)
 		}
 		return Outcome{}, false
 	}
@@ -141,7 +141,7 @@ func (r *relayed) tell(ctx context.Context) {
 		return
 	}
 	if err := t.Refresh(ctx); err != nil && ctx.Err() == nil {
-		r.guest.guests.owner.log.Warn("a task's input requests could not be kept", "task", t.ID, "error", err)
+		r.guest.guests.owner.log.WarnContext(ctx, "a task's input requests could not be kept", "task", t.ID, "error", err)
 	}
 }
 

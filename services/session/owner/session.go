@@ -155,7 +155,7 @@ func (s *session) save(ctx context.Context, name string, value []byte) {
 // change changes the session's record.
 func (s *session) change(ctx context.Context, changes store.Changes) {
 	if err := s.try(ctx, changes); err != nil && !errors.Is(err, store.ErrFenced) && ctx.Err() == nil {
-		s.owner.log.Warn("saving a session failed; an adopter would not know the change", "session", s.record.ID, "error", err)
+		s.owner.log.WarnContext(ctx, "saving a session failed; an adopter would not know the change", "session", s.record.ID, "error", err)
 	}
 }
 

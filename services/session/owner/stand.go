@@ -54,7 +54,7 @@ func (s *session) missed(ctx context.Context, r *reader, after uint64, named boo
 	had, err := s.replay(ctx, standingName, after, send)
 	switch {
 	case errors.Is(err, store.ErrGone) && !named:
-		s.owner.log.Warn("messages for a client that came back are no longer kept", "session", s.record.ID)
+		s.owner.log.WarnContext(ctx, "messages for a client that came back are no longer kept", "session", s.record.ID)
 		return had, nil
 	case err != nil || !named || had != after:
 		return had, err

@@ -34,7 +34,7 @@ func (s *session) setLevel(ctx context.Context, c *call) upstream.Reply {
 	for _, sl := range s.openSlots() {
 		if end, ok := sl.current(); ok && !end.Modern && end.Logging {
 			if _, err := end.Call(ctx, upstream.Request{Method: c.method, Params: c.params}, nil); err != nil {
-				s.owner.log.Info("a server did not take the log level", "session", s.record.ID, "error", err)
+				s.owner.log.InfoContext(ctx, "a server did not take the log level", "session", s.record.ID, "error", err)
 			}
 		}
 	}

@@ -212,7 +212,7 @@ func (k *Keeper) adopt(ctx context.Context, seen store.HeldTask) error {
 	if err := errors.Join(json.Unmarshal(held.Spec, &kept), json.Unmarshal(held.State, &was)); err != nil {
 		return fmt.Errorf("reading task %s: %w", held.ID, err)
 	}
-	k.config.Log.Info("adopted a task", "task", held.ID, "server", kept.Server, "epoch", epoch, "again", kept.Request != nil)
+	k.config.Log.InfoContext(ctx, "adopted a task", "task", held.ID, "server", kept.Server, "epoch", epoch, "again", kept.Request != nil)
 	t := newTask(k, held.ID, kept.Server, epoch, was)
 	if kept.Request == nil || was.Meta.Again >= maxAgain {
 		return t.change(ctx, func(s *state) { s.end(lost(kept.Server)) })

@@ -138,7 +138,7 @@ func (t *Task) Leave(ctx context.Context, reply upstream.Reply) {
 		return
 	}
 	if err := t.keeper.config.Store.ReleaseTask(ctx, t.ID, t.keeper.config.Node, t.epoch); err != nil && !final(err) {
-		t.keeper.config.Log.Warn("handing over a task failed; it is adopted when the lease runs out", "task", t.ID, "error", err)
+		t.keeper.config.Log.WarnContext(ctx, "handing over a task failed; it is adopted when the lease runs out", "task", t.ID, "error", err)
 	}
 	t.leave()
 }
@@ -146,7 +146,7 @@ func (t *Task) Leave(ctx context.Context, reply upstream.Reply) {
 // Discard takes a task back that nobody was told of.
 func (t *Task) Discard(ctx context.Context) {
 	if err := t.keeper.config.Store.DeleteTask(ctx, t.ID, t.keeper.config.Node, t.epoch); err != nil && !final(err) {
-		t.keeper.config.Log.Warn("taking back a task failed; it counts until it expires", "task", t.ID, "error", err)
+		t.keeper.config.Log.WarnContext(ctx, "taking back a task failed; it counts until it expires", "task", t.ID, "error", err)
 	}
 	t.leave()
 }

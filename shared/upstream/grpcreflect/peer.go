@@ -167,7 +167,7 @@ func (p *Peer) current(ctx context.Context) (*methods, error) {
 	fresh, err := p.read(ctx, known)
 	if err != nil && known != nil && ctx.Err() == nil {
 		// The call will tell whether the service is there, and does not need its reflection.
-		p.config.Log.Warn("cannot read the service's descriptors again; the old ones stay in use", "target", p.config.Target, "error", err)
+		p.config.Log.WarnContext(ctx, "cannot read the service's descriptors again; the old ones stay in use", "target", p.config.Target, "error", err)
 		kept := known.again()
 		kept.connects = p.connects.Load()
 		p.methods.CompareAndSwap(known, kept)
