@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,52 @@ func TestAlertsFireAndStaySilent(t *testing.T) {
 		if out, err := command.CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
+	}
+}
+
+// What a runbook says that the log says, it says: what stands there as code and is three words or more of prose is in a
+// string of the program.
+func TestRunbooksQuoteTheLog(t *testing.T) {
+	var said strings.Builder
+	literal := regexp.MustCompile(`"(?:[^"\\\n]|\\.)*"`)
+	for _, module := range []string{"cmd", "gateway", "services", "shared"} {
+		err := filepath.WalkDir("../../"+module, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, l := range literal.FindAll(text, -1) {
+				said.Write(append(l, '\n'))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	pages, err := filepath.Glob("../../docs/runbooks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quotes := 0
+	prose := regexp.MustCompile(`^[a-z']+([,;]? [A-Za-z']+){2,}$`)
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, code := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(string(text), -1) {
+			words := strings.Join(strings.Fields(code[1]), " ") // it may stand on two lines
+			if !prose.MatchString(words) || strings.HasPrefix(words, "erlmcp ") {
+				continue
+			}
+			if quotes++; !strings.Contains(said.String(), words) {
+				t.Errorf("%s quotes %q, which nothing says", page, words)
+			}
+		}
+	}
+	if quotes < 5 {
+		t.Errorf("only %d quotes were found", quotes)
 	}
 }
 
