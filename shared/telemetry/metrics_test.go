@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,6 +106,40 @@ func TestInventedMethodsAndTransportsMakeNoSeries(t *testing.T) {
 	if strings.Contains(body, "made") || strings.Contains(body, "pigeon") {
 		t.Error("a client's word became a label")
 	}
+}
+
+// However many servers there are, and whoever counts at a time, the series are bounded, and no call is lost.
+func TestServersBeyondTheBoundCountTogether(t *testing.T) {
+	const servers, most = 600, 500
+	m := telemetry.NewMetrics()
+	var counting sync.WaitGroup
+	for range 4 {
+		counting.Go(func() {
+			for i := range servers {
+				m.Server("server-"+strconv.Itoa(i), time.Second, i%2 == 0)
+			}
+		})
+	}
+	counting.Wait()
+	body := scrape(t, m)
+	for name, want := range map[string]float64{"erlmcp_server_calls_total": 4 * servers, "erlmcp_server_errors_total": 2 * servers, "erlmcp_server_call_seconds_total": 4 * servers} {
+		series, sum := 0, 0.0
+		for _, found := range regexp.MustCompile(`(?m)^`+name+`\{server="[^"]+"\} (\S+)$`).FindAllStringSubmatch(body, -1) {
+			n, err := strconv.ParseFloat(found[1], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			series, sum = series+1, sum+n
+		}
+		if series > most+1 || series < most/2 || sum != want {
+			t.Errorf("%s has %d series that come to %v, want %v", name, series, sum, want)
+		}
+		if !strings.Contains(body, "\n"+name+`{server="other"} `) {
+			t.Errorf("%s counts none as other", name)
+		}
+	}
+	m.Server("server-0", time.Second, false)
+	expect(t, scrape(t, m), `erlmcp_server_calls_total{server="server-0"} 5`)
 }
 
 func TestSessionsAndTransportsAreCounted(t *testing.T) {
