@@ -68,10 +68,10 @@ build() {
 # What the guide's page on troubleshooting looks at, in the container that runs.
 look_inside() { # KEY
 	say "look inside"
-	docker inspect erlmcp --format='{{json .State.Health}}' | grep -q '"Status"' || die "no health to inspect"
-	inside /opt/erlmcp/bin/erlmcp memory | grep -qi memory || die "memory"
-	inside netstat -tln | grep -q ':8080 ' || die "netstat"
-	docker exec -e ERLMCP_API_KEY="$1" erlmcp /opt/erlmcp/bin/erlmcp nodes | grep -q erlmcp@ || die "nodes"
+	docker inspect erlmcp --format='{{json .State.Health}}' | grep '"Status"' > /dev/null || die "no health to inspect"
+	inside /opt/erlmcp/bin/erlmcp memory | grep erlmcp_memory_total > /dev/null || die "memory"
+	inside netstat -tln | grep ':8080 ' > /dev/null || die "netstat"
+	docker exec -e ERLMCP_API_KEY="$1" erlmcp /opt/erlmcp/bin/erlmcp nodes | grep erlmcp@ > /dev/null || die "nodes"
 	docker exec -e ERLMCP_API_KEY="$1" erlmcp /opt/erlmcp/bin/erlmcp log-level debug || die "log-level debug"
 	curl -sf -H "Authorization: Bearer $1" http://localhost:9090/debug/pprof/goroutine?debug=1 | grep '^goroutine profile' > /dev/null || die "goroutines"
 	curl -sf -H "Authorization: Bearer $1" -o "$work/heap.pprof" http://localhost:9090/debug/pprof/heap || die "heap"
@@ -196,7 +196,7 @@ test_compose() {
 	until_ok 60 three_ready
 	unfailed "scaled to three"
 	say "look at what runs"
-	docker compose exec -T erlmcp env | grep -q ERLMCP_NODE_NAME || die "env"
+	docker compose exec -T erlmcp env | grep ERLMCP_NODE_NAME > /dev/null || die "env"
 	docker compose exec -T erlmcp nc -zv erlmcp-registry 9103 || die "nc to the registry"
 	docker compose exec -T erlmcp nslookup erlmcp-registry > /dev/null || die "nslookup of the registry"
 	docker compose exec -T erlmcp-registry nc -zv postgres 5432 || die "nc to Postgres"
