@@ -244,8 +244,9 @@ func (s *Session) send(ctx context.Context, m *jsonrpc.Message, server string, p
 		case errors.Is(err, io.EOF): // the next owner knows nothing of the call
 			measured.Failed = true
 			return failure(m.ID, http.StatusOK, upstream.Lost("the call was lost with the session's owner; whether it was carried out is unknown"))
-		case absent(err) && !certain(err):
-			// The next owner knows what became of it, or carries it out if it may be repeated.
+		case absent(err) && (!certain(err) || req.Again || last != ""):
+			// The next owner knows what became of it, or carries it out if it may be repeated. That an owner which was asked
+			// about it did nothing says nothing of the one before.
 			req.Again = true
 			if err = wait.next(ctx, s, err); err == nil {
 				continue

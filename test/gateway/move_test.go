@@ -305,3 +305,28 @@ func TestWhoOnlyListensGoesOnHearing(t *testing.T) {
 		hears("and on")
 	})
 }
+
+// A call whose stream was taken up once, for the way to its owner broke, goes on when that owner leaves.
+func TestACallGoesOnBehindTheOwnerThatWasAskedForItsRest(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, `{"name":"count","arguments":{},"_meta":{"progressToken":"p"}}`)
+		progress := func() {
+			t.Helper()
+			m.step <- struct{}{}
+			call.until(mcp.MethodProgress)
+		}
+		progress()
+		s.owners[0].wire.cut()
+		s.owners[0].wire.mend()
+		progress()
+		leave()
+		testkit.Eventually(t, func() bool { return s.owners[1].Sessions() == 1 }, patience)
+		for range 4 {
+			progress()
+		}
+		if got := text(call.answer().Result); got != "counted for the 1. time" {
+			t.Errorf("the call gave %q", got)
+		}
+	})
+}
