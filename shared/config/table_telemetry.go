@@ -16,7 +16,7 @@ func telemetrySettings() []Setting {
 		},
 		{
 			Key: "otel.enabled", Env: []string{"OTEL_ENABLED"}, Kind: Bool, Default: "false",
-			Doc: "Sends traces and metrics by OTLP. The standard OTEL_* variables of OTLP, batches and intervals hold beside these.",
+			Doc: "Sends traces and metrics by OTLP. The standard OTEL_* variables of OTLP, batches and intervals (OTEL_METRIC_EXPORT_INTERVAL, in ms) hold beside these.",
 			at:  func(c *Config) any { return &c.OTel.Enabled },
 		},
 		{
