@@ -2,11 +2,14 @@ package owner
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"sync"
 )
 
 // hearing keeps how far a server was heard outside calls, for the next owner to go on from there. It is kept behind what
-// was heard, so a message that comes while its owner dies may come again.
+// was heard, so a message that comes while its owner dies may come again; an owner that hands a session over hears no more
+// first.
 type hearing struct {
 	session *session
 	server  string
@@ -49,11 +52,30 @@ func (h *hearing) keep() {
 	defer s.mu.Unlock()
 	if !s.closed {
 		h.keeping = true
+		s.keeping.Add(1)
 		s.tasks.Go(h.write)
 	}
 }
 
+// hearNoMore leaves the conversations of a session without calls, and waits until it is kept how far they were heard.
+func (s *session) hearNoMore() {
+	s.mu.Lock()
+	quiet := s.owner.config.Shared && len(s.calls) == 0
+	slots := slices.Collect(maps.Values(s.slots))
+	s.mu.Unlock()
+	if !quiet {
+		return
+	}
+	var leaving sync.WaitGroup
+	for _, sl := range slots {
+		leaving.Go(sl.leave)
+	}
+	leaving.Wait()
+	s.keeping.Wait()
+}
+
 func (h *hearing) write() {
+	defer h.session.keeping.Done()
 	for {
 		h.mu.Lock()
 		c := *h.conversation

@@ -190,6 +190,7 @@ func (o *Owner) handOver(drain context.Context, s *session) {
 	s.endCalls(ending)
 	cancel()
 	s.fallen()
+	s.hearNoMore()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
 	o.releasing <- struct{}{}

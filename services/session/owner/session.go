@@ -21,13 +21,14 @@ import (
 
 // session is a legacy client's session at its owner.
 type session struct {
-	owner  *Owner
-	record store.Record
-	epoch  uint64
-	ctx    context.Context // ends with the session; with ErrStopped where it lives on elsewhere
-	cancel context.CancelCauseFunc
-	tasks  sync.WaitGroup // calls and conversations
-	used   atomic.Int64   // Unix nanoseconds
+	owner   *Owner
+	record  store.Record
+	epoch   uint64
+	ctx     context.Context // ends with the session; with ErrStopped where it lives on elsewhere
+	cancel  context.CancelCauseFunc
+	tasks   sync.WaitGroup // calls and conversations
+	keeping sync.WaitGroup // what keeps how far servers were heard
+	used    atomic.Int64   // Unix nanoseconds
 
 	keptParams atomic.Int64 // bytes of params in the ledger
 
