@@ -186,7 +186,7 @@ func (s *session) listen(ctx context.Context, after string, unnamed bool, reques
 		defer live.detach()
 	}
 	if seq, err = s.replay(ctx, name, seq, send); err != nil || live == nil {
-		return err
+		return s.whole(err)
 	}
 	_, err = s.follow(ctx, st, live, seq, send)
 	return s.whole(err)
@@ -218,7 +218,7 @@ func (s *session) follow(ctx context.Context, st *stream, r *reader, seq uint64,
 
 // whole is how a stream ended: ErrStopped where it was not to end, but goes on at the session's next owner.
 func (s *session) whole(err error) error {
-	if err == nil && errors.Is(context.Cause(s.ctx), ErrStopped) {
+	if (err == nil || errors.Is(err, context.Canceled)) && errors.Is(context.Cause(s.ctx), ErrStopped) {
 		return ErrStopped
 	}
 	return err
