@@ -24,7 +24,7 @@ type line interface {
 // duplex is a client of a transport whose one connection carries everything. When it breaks, a legacy client comes back
 // to its session with another one.
 type duplex struct {
-	transport, version string
+	transport, view, version string
 	// dial connects, in the session of a token where the transport names it there.
 	dial func(ctx context.Context, token string) (line, error)
 	// resumes says that dial takes up the session; else initialize does.
@@ -39,6 +39,10 @@ type duplex struct {
 }
 
 func (c *duplex) name() string { return c.transport + " " + c.version }
+
+func (c *duplex) at() string { return c.view }
+
+func (c *duplex) tools() []string { return []string{"write", "write", "read", "put", keyed} }
 
 func (c *duplex) close() {
 	if c.line != nil {
@@ -124,6 +128,7 @@ func (c *duplex) call(ctx context.Context, tool string, a arguments, progress fu
 	if c.version == modernVersion {
 		meta += `,"io.modelcontextprotocol/protocolVersion":"` + c.version + `","io.modelcontextprotocol/clientCapabilities":{}` + c.first
 	}
+	meta += a.meta()
 	body := fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{%s}}}`, c.id, tool, given, meta)
 	if err := c.submit(ctx, body); err != nil {
 		return "", err
@@ -159,7 +164,7 @@ func (c *duplex) call(ctx context.Context, tool string, a arguments, progress fu
 		late, cancel := context.WithTimeout(ctx, lateTime)
 		defer cancel()
 		if m, err = c.until(late, fmt.Sprint(c.id), func(jsonrpc.Message) {}); err != nil {
-			return "", fmt.Errorf("%w: and its answer was lost: %w", errBroken, err)
+			return "", fmt.Errorf("%w: %w: %w", errBroken, errLost, err)
 		}
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,25 @@ type victim struct {
 	start  func(context.Context) error
 	pause  func()
 	resume func()
+	roll   func(context.Context) error // nil for stop and start
+}
+
+// role is the name without a number.
+func (v victim) role() string { return strings.TrimRight(v.name, "0123456789") }
+
+// rolled stops it in good order and starts it again.
+func (v victim) rolled(ctx context.Context) error {
+	if v.roll != nil {
+		return v.roll(ctx)
+	}
+	stopping, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := v.stop(stopping); err != nil {
+		return fmt.Errorf("stop %s: %w", v.name, err)
+	}
+	starting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return v.start(starting)
 }
 
 func node(n *cluster.Node) victim {
@@ -36,21 +56,18 @@ type fault struct {
 	kind string
 }
 
-// faults are all of them, the ones that clients feel most first.
-func faults(c *cluster.Cluster) []fault {
-	var all []fault
+// faults are all of them. The first, one of each kind for an owner and for a gateway, are those that clients feel most.
+func faults(c *cluster.Cluster, random *rand.Rand) (first, all []fault) {
 	for _, kind := range []string{"kill", "roll", "freeze"} {
-		for _, n := range append(append([]*cluster.Node{}, c.Sessions...), c.Gateways...) {
-			all = append(all, fault{node(n), kind})
+		for _, nodes := range [][]*cluster.Node{c.Sessions, c.Gateways} {
+			first = append(first, fault{node(nodes[random.IntN(len(nodes))]), kind})
 		}
-	}
-	for _, kind := range []string{"kill", "roll", "freeze"} {
-		for _, n := range append(append([]*cluster.Node{}, c.Registries...), c.Metrics) {
+		for _, n := range c.Nodes() {
 			all = append(all, fault{node(n), kind})
 		}
 		all = append(all, fault{server("redis", c.Redis), kind}, fault{server("postgres", c.Postgres), kind})
 	}
-	return all
+	return first, all
 }
 
 // frozenFor is how long a frozen process stays so at least: longer than a lease.
@@ -67,11 +84,7 @@ func (f fault) strike(ctx context.Context, t *tally, random *rand.Rand) error {
 		f.resume()
 		return nil
 	case "roll":
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if err := f.stop(stopping); err != nil {
-			return fmt.Errorf("stop %s: %w", f.name, err)
-		}
+		return f.rolled(context.WithoutCancel(ctx))
 	case "kill":
 		f.kill()
 		wait(ctx, time.Duration(random.Int64N(int64(time.Second))))
@@ -88,18 +101,27 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// harass strikes one fault after the other until ctx ends, in an order of chance in which each comes once before
-// any comes twice.
-func harass(ctx context.Context, t *testing.T, all []fault, tally *tally, random *rand.Rand) {
-	for {
-		for _, i := range random.Perm(len(all)) {
+// harass strikes one fault after the other until a time has come, in an order of chance: first those that come first,
+// however little time there is, then all, each once before any comes twice. In every other round it waits until what
+// the fault before did is over, so that it is seen what each does; in the others they come in a row.
+func harass(ctx context.Context, t *testing.T, first, all []fault, until time.Time, tally *tally, random *rand.Rand) {
+	for round := 0; ; round++ {
+		faults := all
+		if round == 0 {
+			faults = first
+		}
+		for _, i := range random.Perm(len(faults)) {
+			healed := time.Now()
+			for round%2 == 0 && !tally.quiet(healed) && time.Since(healed) < within {
+				wait(ctx, 10*time.Millisecond)
+			}
 			wait(ctx, 300*time.Millisecond+time.Duration(random.Int64N(int64(time.Second))))
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || round > 0 && time.Now().After(until) {
 				return
 			}
-			t.Logf("%s %s %s", time.Now().Format("05.000"), all[i].kind, all[i].name)
-			if err := all[i].strike(ctx, tally, random); err != nil {
-				t.Errorf("%s of %s: %v", all[i].kind, all[i].name, err)
+			t.Logf("%s %s %s", time.Now().Format("05.000"), faults[i].kind, faults[i].name)
+			if err := faults[i].strike(ctx, tally, random); err != nil {
+				t.Errorf("%s of %s: %v", faults[i].kind, faults[i].name, err)
 				return
 			}
 		}

@@ -18,6 +18,7 @@ import (
 // streams with Last-Event-ID. No connection is used twice.
 type raw struct {
 	url, version string
+	view         string
 	http         *http.Client
 	session      string
 	id           int
@@ -36,12 +37,30 @@ func newRaw(ctx context.Context, url, version string) (*raw, error) {
 	}
 	defer response.Body.Close()
 	if c.session = response.Header.Get("Mcp-Session-Id"); c.session == "" {
-		return nil, fmt.Errorf("initialize answers %s without a session", response.Status)
+		return nil, fmt.Errorf("initialize: %w", statusOf(response))
 	}
 	return c, nil
 }
 
+// statusError is an HTTP response that refuses.
+type statusError struct {
+	code       int
+	retryAfter string
+	body       string
+}
+
+func statusOf(response *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 300))
+	return &statusError{response.StatusCode, response.Header.Get("Retry-After"), string(body)}
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("%d: %s", e.code, e.body) }
+
 func (c *raw) name() string { return "raw " + c.version }
+
+func (c *raw) at() string { return c.view }
+
+func (c *raw) tools() []string { return []string{"write", "write", "read", "put", keyed} }
 
 func (c *raw) close() { c.http.CloseIdleConnections() }
 
@@ -78,6 +97,7 @@ func (c *raw) call(ctx context.Context, tool string, a arguments, progress func(
 	if c.version == modernVersion {
 		meta += `,"io.modelcontextprotocol/protocolVersion":"` + c.version + `","io.modelcontextprotocol/clientCapabilities":{}`
 	}
+	meta += a.meta()
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{%s}}}`, c.id, tool, given, meta)
 	response, err := c.post(ctx, body, "tools/call", tool) //nolint:bodyclose // read closes it
 	last := ""
@@ -93,6 +113,21 @@ func (c *raw) call(ctx context.Context, tool string, a arguments, progress func(
 			return "", err
 		}
 	}
+}
+
+// setLevel says which log messages the client wants.
+func (c *raw) setLevel(ctx context.Context, level string) error {
+	c.id++
+	response, err := c.post(ctx, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"logging/setLevel","params":{"level":%q}}`, c.id, level), "", "")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && (response.StatusCode != http.StatusOK || jsonrpc.Get(body, "error") != nil) {
+		err = fmt.Errorf("logging/setLevel: %s: %s", response.Status, body)
+	}
+	return err
 }
 
 // resume asks for the rest of a stream until someone answers.

@@ -59,7 +59,7 @@ func (s socket) close() { _ = s.ws.CloseNow() }
 
 // newSocket is a client of WebSocket behind the balancer.
 func newSocket(c *cluster.Cluster, view, version string) *duplex {
-	return &duplex{transport: "WebSocket", version: version, dial: func(ctx context.Context, _ string) (line, error) {
+	return &duplex{transport: "WebSocket", view: view, version: version, dial: func(ctx context.Context, _ string) (line, error) {
 		ws, response, err := websocket.Dial(ctx, "ws://"+c.API.Address()+"/ws/"+view, nil)
 		if err != nil {
 			return nil, err
@@ -93,7 +93,7 @@ func (w wire) close() { _ = w.conn.Close() }
 // other.
 func newWire(c *cluster.Cluster, view, version string) *duplex {
 	var turn atomic.Uint64
-	return &duplex{transport: "TCP", version: version, first: fmt.Sprintf(`,"dev.erlmcp/view":%q`, view), dial: func(ctx context.Context, _ string) (line, error) {
+	return &duplex{transport: "TCP", view: view, version: version, first: fmt.Sprintf(`,"dev.erlmcp/view":%q`, view), dial: func(ctx context.Context, _ string) (line, error) {
 		gateway := c.Gateways[turn.Add(1)%uint64(len(c.Gateways))]
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", cluster.Address(gateway.Ports.API))
 		if err != nil {
@@ -150,7 +150,7 @@ func (p post) close() { _ = p.stream.Close() }
 // newSSE is a client of HTTP+SSE behind the balancer.
 func newSSE(c *cluster.Cluster, view, version string) *duplex {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	d := &duplex{transport: "HTTP+SSE", version: version, resumes: true}
+	d := &duplex{transport: "HTTP+SSE", view: view, version: version, resumes: true}
 	d.dial = func(ctx context.Context, token string) (line, error) {
 		at := url.URL{Scheme: "http", Host: c.API.Address(), Path: "/sse/" + view}
 		if token != "" {

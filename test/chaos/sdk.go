@@ -5,20 +5,75 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"erlmcp.dev/test/cluster"
 )
 
 // sdk is a client of the official Go SDK. When its connection is of no more use it makes another one.
 type sdk struct {
-	url, version string
-	session      *mcp.ClientSession
+	kind, view, version string
+	transport           func() mcp.Transport
+	client              *mcp.Client
+	session             *mcp.ClientSession
+	calls               int
+
+	mu    sync.Mutex
+	heard chan float64 // the progress of the call under way
 }
 
-func newSDK(url, version string) *sdk { return &sdk{url: url, version: version} }
+// sdkSSE is the kind of client that has no way back to its session.
+const sdkSSE = "Go SDK, HTTP+SSE"
 
-func (c *sdk) name() string { return "Go SDK " + c.version }
+func newSDK(kind, view, version string, transport func() mcp.Transport) *sdk {
+	c := &sdk{kind: kind, view: view, version: version, transport: transport}
+	c.client = mcp.NewClient(&mcp.Implementation{Name: "chaos", Version: "1"}, &mcp.ClientOptions{
+		ProgressNotificationHandler: c.progressed, ElicitationHandler: answerBack,
+	})
+	return c
+}
+
+// newSDKHTTP is a client of Streamable HTTP behind the balancer.
+func newSDKHTTP(c *cluster.Cluster, view, version string) *sdk {
+	return newSDK("Go SDK", view, version, func() mcp.Transport { return &mcp.StreamableClientTransport{Endpoint: c.URL(view)} })
+}
+
+// newSDKSSE is a client of HTTP+SSE behind the balancer.
+func newSDKSSE(c *cluster.Cluster, view, version string) *sdk {
+	return newSDK(sdkSSE, view, version, func() mcp.Transport {
+		return &mcp.SSEClientTransport{Endpoint: "http://" + c.API.Address() + "/sse/" + view}
+	})
+}
+
+// newSDKStdio is a client that has a program of its own between it and the balancer.
+func newSDKStdio(c *cluster.Cluster, binary, view, version string) *sdk {
+	return newSDK("Go SDK, stdio", view, version, func() mcp.Transport {
+		return &mcp.CommandTransport{Command: exec.Command(binary, "stdio", "--connect", c.URL(view))}
+	})
+}
+
+// answerBack answers a tool that asks back.
+func answerBack(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+	return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"call": r.Params.Message}}, nil
+}
+
+func (c *sdk) name() string { return c.kind + " " + c.version }
+
+func (c *sdk) at() string { return c.view }
+
+// tools do not ask modern clients, nor by way of a server that keeps no session.
+func (c *sdk) tools() []string {
+	if c.version == modernVersion || c.view == "stateless" {
+		return []string{"write", "write", "read", "put"}
+	}
+	return []string{"write", "write", "read", "put", asked}
+}
 
 func (c *sdk) close() {
 	if c.session != nil {
@@ -30,8 +85,7 @@ func (c *sdk) connect(ctx context.Context) error {
 	if c.session != nil {
 		return nil
 	}
-	client := mcp.NewClient(&mcp.Implementation{Name: "chaos", Version: "1"}, nil)
-	session, err := client.Connect(context.WithoutCancel(ctx), &mcp.StreamableClientTransport{Endpoint: c.url}, &mcp.ClientSessionOptions{ProtocolVersion: c.version})
+	session, err := c.client.Connect(context.WithoutCancel(ctx), c.transport(), &mcp.ClientSessionOptions{ProtocolVersion: c.version})
 	if err != nil {
 		return err
 	}
@@ -39,20 +93,42 @@ func (c *sdk) connect(ctx context.Context) error {
 	return nil
 }
 
-// rejected is the code of the SDK's own error for a request that could not be sent over HTTP.
-const rejected = -32005
+// progressed hears of progress. What comes of a call before is not asked for any more.
+func (c *sdk) progressed(_ context.Context, r *mcp.ProgressNotificationClientRequest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.Params.ProgressToken == c.token() {
+		c.heard <- r.Params.Progress
+	}
+}
+
+func (c *sdk) token() any { return fmt.Sprintf("call%d", c.calls) }
+
+// Of the errors that the SDK gives in the form of an answer:
+const (
+	// rejected is the code of its own error for a request that could not be sent over HTTP.
+	rejected = -32005
+	// unanswered is what a program between writes of a call whose connection broke.
+	unanswered = " did not answer: "
+)
+
+// lagTime is how long the SDK takes at most to hand over a notification that came before an answer.
+const lagTime = 5 * time.Second
 
 func (c *sdk) call(ctx context.Context, tool string, a arguments, progress func(float64)) (string, error) {
 	if err := c.connect(ctx); err != nil {
 		return "", fmt.Errorf("%w: %w", errBroken, err)
 	}
-	for i := range a.Steps { // the SDK hands notifications over in no order; raw clients look at them
-		progress(float64(i + 1))
-	}
-	result, err := c.session.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: a})
+	c.mu.Lock()
+	c.calls++
+	c.heard = make(chan float64, 100)
+	params := &mcp.CallToolParams{Name: tool, Arguments: a}
+	params.SetProgressToken(c.token())
+	c.mu.Unlock()
+	result, err := c.session.CallTool(ctx, params)
 	var no *jsonrpc.Error
 	switch {
-	case errors.As(err, &no) && no.Code != rejected:
+	case errors.As(err, &no) && no.Code != rejected && !strings.Contains(no.Message, unanswered):
 		o := struct {
 			Outcome string `json:"dev.erlmcp/outcome"`
 		}{}
@@ -62,6 +138,15 @@ func (c *sdk) call(ctx context.Context, tool string, a arguments, progress func(
 		c.close()
 		c.session = nil
 		return "", fmt.Errorf("%w: %w", errBroken, err)
+	}
+	late := time.After(lagTime)
+	for i := 0; i < a.Steps; i++ {
+		select {
+		case p := <-c.heard:
+			progress(p)
+		case <-late:
+			i = a.Steps
+		}
 	}
 	if len(result.Content) != 1 {
 		return "", fmt.Errorf("%d pieces of content", len(result.Content))

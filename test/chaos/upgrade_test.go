@@ -70,7 +70,7 @@ func TestAnUpgradeAndItsRollbackFailNoCall(t *testing.T) {
 		}
 	}
 	install(before)
-	tally := run(t, program, func(ctx context.Context, c *cluster.Cluster, tally *tally, random *rand.Rand) {
+	tally := run(t, program, true, func(ctx context.Context, c *cluster.Cluster, tally *tally, random *rand.Rand) {
 		s := &site{c: c}
 		for _, release := range []struct{ name, binary string }{{"before", before}, {"now", now}, {"back", before}} {
 			if release.name != "before" {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -22,10 +23,19 @@ type watcher struct {
 	mu      sync.Mutex
 	last    string
 	number  uint64
-	data    string    // of the last event
+	data    string    // of the last event with an id
 	at      time.Time // when it came
-	heard   int
+	changes int       // of lists that it heard of
+	numbers []number  // that it heard, as they came
+	breaks  int       // how often its stream ended
+	cut     context.CancelFunc
 	strange []string // what must not come
+}
+
+// number is one that the upstream said outside of calls.
+type number struct {
+	n  int
+	at time.Time // when it was heard
 }
 
 // hear reads the standing stream until ctx ends, behind the last event whenever it broke.
@@ -39,7 +49,12 @@ func (w *watcher) hear(ctx context.Context) {
 }
 
 func (w *watcher) once(ctx context.Context) error {
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	w.mu.Lock()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url, nil)
+	w.cut = cut
+	w.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -61,26 +76,50 @@ func (w *watcher) once(ctx context.Context) error {
 	for {
 		e, err := events.Next()
 		if err != nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.breaks++
 			return nil //nolint:nilerr // it broke; again
 		}
-		if e.HasID && e.ID != "" {
-			w.take(e)
-		}
+		w.take(e)
 	}
 }
 
-// take looks at an event: its number must be higher than all before.
+// comeBackAt says where the client comes back to when its stream broke.
+func (w *watcher) comeBackAt(url string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.url = url
+}
+
+// breakOff breaks the stream.
+func (w *watcher) breakOff() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut()
+}
+
+// take looks at an event: its number, if it has one, must be higher than all before.
 func (w *watcher) take(e sse.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, number, _ := strings.Cut(e.ID, ":")
-	n, err := strconv.ParseUint(number, 10, 64)
-	if err != nil || n <= w.number {
-		w.strange = append(w.strange, fmt.Sprintf("%s event %q (%s) behind %q (%s, %s)", time.Now().Format("05.000"), e.ID, e.Data, w.last, w.data, w.at.Format("05.000")))
+	if e.HasID && e.ID != "" {
+		_, number, _ := strings.Cut(e.ID, ":")
+		n, err := strconv.ParseUint(number, 10, 64)
+		if err != nil || n <= w.number {
+			w.strange = append(w.strange, fmt.Sprintf("%s event %q (%s) behind %q (%s, %s)", time.Now().Format("05.000"), e.ID, e.Data, w.last, w.data, w.at.Format("05.000")))
+		}
+		w.last, w.number, w.data, w.at = e.ID, n, string(e.Data), time.Now()
 	}
-	w.last, w.number, w.data, w.at = e.ID, n, string(e.Data), time.Now()
-	if method, _ := jsonrpc.GetString(e.Data, "method"); method == "notifications/tools/list_changed" {
-		w.heard++
+	switch method, _ := jsonrpc.GetString(e.Data, "method"); method {
+	case "notifications/tools/list_changed":
+		w.changes++
+	case "notifications/message":
+		heard := number{at: time.Now()}
+		if err := json.Unmarshal(jsonrpc.Get(e.Data, "params", "data"), &heard.n); err != nil {
+			w.strange = append(w.strange, fmt.Sprintf("%s: %v", e.Data, err))
+		}
+		w.numbers = append(w.numbers, heard)
 	}
 }
 
@@ -90,17 +129,37 @@ func (w *watcher) note(format string, args ...any) {
 	w.strange = append(w.strange, fmt.Sprintf(format, args...))
 }
 
-func (w *watcher) count() int {
+func (w *watcher) changed() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.heard
+	return w.changes
+}
+
+// hasHeard reports whether a number came.
+func (w *watcher) hasHeard(n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := len(w.numbers) - 1; i >= 0; i-- {
+		if w.numbers[i].n == n {
+			return true
+		}
+	}
+	return false
+}
+
+// broke is how often the stream ended.
+func (w *watcher) broke() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.breaks
 }
 
 // watched is the view that a watcher's client uses; it changes all the time.
 const watched = "watched"
 
-// watch has a client hear how a view changes while harm runs, and checks what it heard.
-func watch(t *testing.T, c *cluster.Cluster) (stop func()) {
+// watchChanges has a client hear how a view changes while harm runs. Changes that come together are told of once, so what
+// is looked at is that its events are in order, and that changes are heard of once all is well again.
+func watchChanges(t *testing.T, c *cluster.Cluster) (stop func()) {
 	t.Helper()
 	site := &site{c: c}
 	servers := []string{"stateful", "stateless"}
@@ -134,21 +193,21 @@ func watch(t *testing.T, c *cluster.Cluster) (stop func()) {
 	return func() {
 		close(over)
 		changing.Wait()
-		before := w.count()
+		before := w.changed()
 		i := changes
-		testkit.Eventually(t, func() error { // once all is well again, changes are heard
+		testkit.Eventually(t, func() error {
 			i++
 			if err := change(ctx, i); err != nil {
 				return err
 			}
-			if w.count() == before {
+			if w.changed() == before {
 				return fmt.Errorf("nothing was heard of a change")
 			}
 			return nil
 		}, 30*time.Second)
 		cancel()
 		running.Wait()
-		t.Logf("a view changed %d times, and its client heard %d events on its standing stream", changes, w.count())
+		t.Logf("a view changed %d times, and its client heard %d events on its standing stream", changes, w.changed())
 		for _, s := range w.strange {
 			t.Errorf("the standing stream: %s", s)
 		}

@@ -58,10 +58,12 @@ func parseEventID(id string) (name string, seq uint64, err error) {
 // come back for it; but where the session is no longer this process's, ours is false, and nobody hears the message.
 func (s *session) append(name string, message []byte) (e event, ours bool) {
 	e.message = message
-	seq, err := s.owner.config.Store.Append(s.ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, name, message)
+	err := s.owner.write(s.ctx, func(ctx context.Context) (err error) {
+		e.seq, err = s.owner.config.Store.Append(ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, name, message)
+		return err
+	})
 	switch {
 	case err == nil:
-		e.seq = seq
 	case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrNotFound):
 		s.owner.moved(s)
 		return e, false

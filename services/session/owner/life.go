@@ -93,6 +93,9 @@ func (o *Owner) beat(ctx context.Context, lease store.Lease) store.Lease {
 	ctx, cancel := context.WithTimeout(ctx, o.config.Lease/3)
 	defer cancel()
 	err := o.config.Store.Beat(ctx, lease)
+	if err == nil || errors.Is(err, store.ErrLeaseLost) {
+		o.silent.Store(false)
+	}
 	if errors.Is(err, store.ErrLeaseLost) {
 		var renewed store.Lease
 		if renewed, err = o.config.Store.Join(ctx, o.config.Node, o.config.Lease); err == nil {

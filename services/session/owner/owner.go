@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,6 +39,7 @@ type Owner struct {
 	telling  chan struct{}  // holds a place for each session that is being told what changed
 
 	releasing chan struct{} // holds a place for each session that is being released
+	silent    atomic.Bool   // the store did not answer a write, nor a beat since
 
 	endings endings
 }

@@ -162,7 +162,9 @@ func (s *session) change(ctx context.Context, changes store.Changes) {
 
 // try is change for who knows what to do where that fails.
 func (s *session) try(ctx context.Context, changes store.Changes) error {
-	err := s.owner.config.Store.Save(ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, changes)
+	err := s.owner.write(ctx, func(ctx context.Context) error {
+		return s.owner.config.Store.Save(ctx, s.record.ID, s.owner.config.Node.Name, s.epoch, changes)
+	})
 	if errors.Is(err, store.ErrFenced) {
 		s.owner.moved(s)
 	}
