@@ -95,9 +95,11 @@ func (o *Owners) FactsAnew(ctx context.Context, sessionID, unreachable string) (
 }
 
 func (o *Owners) locate(ctx context.Context, req *sessionv1.LocateSessionRequest) (*sessionv1.SessionFacts, error) {
-	response, err := o.any.LocateSession(ctx, req)
+	asking, cancel := context.WithTimeout(ctx, anyTime)
+	response, err := o.any.LocateSession(asking, req)
+	cancel()
 	switch status.Code(err) {
-	case codes.Unavailable, codes.FailedPrecondition:
+	case codes.Unavailable, codes.FailedPrecondition, codes.DeadlineExceeded:
 		// Without their store owners are not ready, and none of them can say who has what it has not itself.
 		response, err = o.ask(ctx, req, err)
 	}
@@ -120,7 +122,12 @@ func (o *Owners) locate(ctx context.Context, req *sessionv1.LocateSessionRequest
 	return response.GetFacts(), nil
 }
 
-// ask asks the owners that are known, one after the other; err is given where none of them knows.
+// anyTime is how long any one owner may take to say who has a session, before all are asked: it may be frozen, or wait
+// for a store that is.
+const anyTime = time.Second
+
+// ask asks all owners that are known at once, and takes the first answer: who has the session knows it without the
+// store, which the others wait for. err is given where none of them knows.
 func (o *Owners) ask(ctx context.Context, req *sessionv1.LocateSessionRequest, err error) (*sessionv1.LocateSessionResponse, error) {
 	o.mu.Lock()
 	var live []string
@@ -130,12 +137,25 @@ func (o *Owners) ask(ctx context.Context, req *sessionv1.LocateSessionRequest, e
 		}
 	}
 	o.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan *sessionv1.LocateSessionResponse, len(live)) // nil: it does not know
 	for _, address := range live {
-		owner, dialled := o.Session(address)
-		if dialled != nil {
-			continue
-		}
-		if response, err := owner.LocateSession(ctx, req); err == nil {
+		go func() {
+			owner, err := o.Session(address)
+			if err != nil {
+				answers <- nil
+				return
+			}
+			response, err := owner.LocateSession(ctx, req)
+			if err != nil {
+				response = nil
+			}
+			answers <- response
+		}()
+	}
+	for range live {
+		if response := <-answers; response != nil {
 			return response, nil
 		}
 	}

@@ -45,7 +45,7 @@ var cells = map[string]cell{
 	"session stopped/open stream":     {time.Second, 0},
 	"session frozen/session call":     {8 * time.Second, 0},
 	"session frozen/open stream":      {8 * time.Second, 0},
-	"session frozen/new session":      {2300 * time.Millisecond, 0},
+	"session frozen/new session":      {7 * time.Second, 0},
 	"gateway frozen/list":             {2 * time.Second, 0},
 	"gateway frozen/sessionless call": {2 * time.Second, 0},
 	"gateway frozen/session call":     {2 * time.Second, 0},
