@@ -38,8 +38,10 @@ func (s *session) request(ctx context.Context, asked Asked, send func(Event) err
 		return c.stand(ctx, send)
 	}
 	had := uint64(0)
-	if asked.Again && c.stream.name != "" { // what its owner before logged did not get to who asks again
-		had, _ = s.replay(ctx, c.stream.name, 0, send) // as far as it is kept
+	if asked.Again && c.stream.name != "" && !s.owner.silent.Load() { // what its owner before logged did not get to who asks again
+		reading, cancel := context.WithTimeout(ctx, patienceSteps*patienceStep)
+		had, _ = s.replay(reading, c.stream.name, 0, send) // as far as it is kept, and can be read
+		cancel()
 	}
 	_, err = s.follow(ctx, c.stream, reader, had, send)
 	displaced := errors.Is(err, ErrDisplaced)
