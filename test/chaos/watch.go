@@ -77,8 +77,8 @@ func (w *watcher) once(ctx context.Context) error {
 		e, err := events.Next()
 		if err != nil {
 			w.mu.Lock()
-			defer w.mu.Unlock()
 			w.breaks++
+			w.mu.Unlock()
 			return nil //nolint:nilerr // it broke; again
 		}
 		w.take(e)

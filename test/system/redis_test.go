@@ -128,7 +128,7 @@ func (n *numbers) missing() error {
 	defer n.mu.Unlock()
 	for i, heard := range n.heard {
 		if heard != i+1 {
-			return fmt.Errorf("number %d came as the %d.", heard, i+1)
+			return fmt.Errorf("number %d came in place %d", heard, i+1)
 		}
 	}
 	if len(n.heard) != len(n.said) {
