@@ -41,7 +41,7 @@ build: ## Build the program into .build/bin/erlmcp
 
 .PHONY: test
 test: ## Test all modules, with the race detector (starts its own Redis and Postgres)
-	go test $(RACE) -timeout 10m $(ALL)
+	go test $(RACE) -timeout 20m $(ALL)
 
 ##@ Before a commit
 
