@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -359,16 +360,68 @@ var ErrEventID = errors.New("Last-Event-ID is no id of an event")
 // that event's stream. When the session's owner is gone it goes on at the next one, and the client notices
 // nothing. It returns nil when the stream or ctx ended: ErrNoSession, ErrUnavailable, ErrGone, ErrEventID or
 // ErrDisplaced.
-// On transports without headers an empty event comes first, once nobody else gets the stream.
 func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
+	return s.follows(ctx, &sessionv1.ListenRequest{After: after}, func(req *sessionv1.ListenRequest) error {
+		events, err := s.listen(ctx, req)
+		if err != nil {
+			return err
+		}
+		defer events.end()
+		return passOn(events, req, out)
+	})
+}
+
+// leaveTime is how long who leaves a standing stream waits for what is on its way.
+const leaveTime = 2 * time.Second
+
+// Attend is Listen to the standing stream for a client that can't name events: it begins where the connection before left,
+// and with an empty event, once nobody else gets the stream. When leaving ends, it ends in good order: all that the owner
+// sent was passed on, and the next connection begins behind that.
+func (s *Session) Attend(ctx, leaving context.Context, out Stream) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(leaving, func() {
+		select {
+		case <-time.After(leaveTime):
+			cancel()
+		case <-ctx.Done():
+		}
+	})()
+	return s.follows(ctx, &sessionv1.ListenRequest{Acknowledge: true}, func(req *sessionv1.ListenRequest) error {
+		if leaving.Err() != nil {
+			return nil
+		}
+		req.Reader = rand.Text()
+		events, err := s.listen(ctx, req)
+		if err != nil {
+			return err
+		}
+		defer events.end()
+		defer context.AfterFunc(leaving, func() {
+			if s.leave(ctx, req.GetReader()) != nil {
+				cancel()
+			}
+		})()
+		return passOn(events, req, out)
+	})
+}
+
+// leave has the owner end the standing stream of a reader.
+func (s *Session) leave(ctx context.Context, reader string) error {
+	owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
+	if err == nil {
+		_, err = owner.LeaveSession(ctx, &sessionv1.LeaveSessionRequest{SessionId: s.facts.Load().GetSessionId(), Reader: reader})
+	}
+	return err
+}
+
+// follows has a stream listened to, at one owner after the other.
+func (s *Session) follows(ctx context.Context, req *sessionv1.ListenRequest, listen func(*sessionv1.ListenRequest) error) error {
 	var wait adoption
 	for {
-		began := time.Now()
-		last, err := s.listen(ctx, after, out)
-		if last != "" {
-			after = last
-		}
-		if last != "" || time.Since(began) > adoptionTime { // an owner was there
+		began, before := time.Now(), req.GetAfter()
+		err := listen(req)
+		if req.GetAfter() != before || time.Since(began) > adoptionTime { // an owner was there
 			wait = adoption{}
 		}
 		if ctx.Err() != nil || err == nil {
@@ -386,29 +439,31 @@ func (s *Session) Listen(ctx context.Context, after string, out Stream) error {
 	}
 }
 
-// listen follows the stream at the present owner. last is the id of the last event that was passed on.
-func (s *Session) listen(ctx context.Context, after string, out Stream) (last string, err error) {
-	events, err := open(ctx, s, true, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
-		return owner.Listen(ctx, &sessionv1.ListenRequest{SessionId: s.facts.Load().GetSessionId(), After: after, Acknowledge: s.client.Header == nil})
+// listen opens a stream at the present owner.
+func (s *Session) listen(ctx context.Context, req *sessionv1.ListenRequest) (*ownerStream[sessionv1.ListenResponse], error) {
+	return open(ctx, s, true, func(ctx context.Context, owner sessionv1.SessionServiceClient) (grpc.ServerStreamingClient[sessionv1.ListenResponse], error) {
+		req.SessionId = s.facts.Load().GetSessionId()
+		return owner.Listen(ctx, req)
 	})
-	if err == nil {
-		defer events.end()
-	}
-	for err == nil {
-		var response *sessionv1.ListenResponse
-		if response, err = events.next(); err == nil {
-			if out.Send(response.GetEvent().GetId(), response.GetEvent().GetMessage()) != nil {
-				return last, nil
-			}
-			if id := response.GetEvent().GetId(); id != "" {
-				last = id
-			}
+}
+
+// passOn passes a stream's events on until it ends. req becomes that for what is behind them.
+func passOn(events *ownerStream[sessionv1.ListenResponse], req *sessionv1.ListenRequest, out Stream) error {
+	for {
+		response, err := events.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if out.Send(response.GetEvent().GetId(), response.GetEvent().GetMessage()) != nil {
+			return nil
+		}
+		if id := response.GetEvent().GetId(); id != "" {
+			req.After = id
 		}
 	}
-	if errors.Is(err, io.EOF) {
-		return last, nil
-	}
-	return last, err
 }
 
 // Close ends the session: ErrNoSession or ErrUnavailable.

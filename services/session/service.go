@@ -160,10 +160,19 @@ func (s *Service) Listen(req *sessionv1.ListenRequest, to grpc.ServerStreamingSe
 		}
 		request = &m
 	}
-	err := s.owner.Listen(to.Context(), req.GetSessionId(), req.GetAfter(), req.GetAcknowledge(), request, func(e owner.Event) error {
+	listening := owner.Listening{After: req.GetAfter(), Unnamed: req.GetAcknowledge(), Reader: req.GetReader(), Request: request}
+	err := s.owner.Listen(to.Context(), req.GetSessionId(), listening, func(e owner.Event) error {
 		return to.Send(&sessionv1.ListenResponse{Event: &sessionv1.Event{Id: e.ID, Message: e.Message}})
 	})
 	return s.status(err)
+}
+
+// LeaveSession implements sessionv1.SessionServiceServer.
+func (s *Service) LeaveSession(ctx context.Context, req *sessionv1.LeaveSessionRequest) (*sessionv1.LeaveSessionResponse, error) {
+	if err := s.owner.Leave(ctx, req.GetSessionId(), req.GetReader()); err != nil {
+		return nil, s.status(err)
+	}
+	return &sessionv1.LeaveSessionResponse{}, nil
 }
 
 // Post implements sessionv1.SessionServiceServer.

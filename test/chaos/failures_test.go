@@ -236,7 +236,7 @@ func (s *site) view(ctx context.Context, name, server string) error {
 // and once the process is back everything is done again.
 func TestFailureTable(t *testing.T) {
 	c, u := start(t, build(t))
-	s := &site{c: c, tally: newTally()}
+	s := &site{c: c, tally: newTally(false)}
 	var err error
 	if s.session, err = newRaw(t.Context(), c.URL("stateful"), "2025-11-25"); err != nil {
 		t.Fatal(err)

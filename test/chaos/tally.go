@@ -79,9 +79,14 @@ type tally struct {
 	disturbances []*disturbance
 	began        time.Time
 	keys         int // that were used
+	// older says that the release before takes part, whose gateways lose, as they stop, what is on its way to a client
+	// that can't name events.
+	older bool
 }
 
-func newTally() *tally { return &tally{underWay: map[string]time.Time{}, began: time.Now()} }
+func newTally(older bool) *tally {
+	return &tally{underWay: map[string]time.Time{}, began: time.Now(), older: older}
+}
 
 // mayKey reports whether a call may be made under a key now: of one principal, as all clients here are, 1,000 results are
 // kept for 10 minutes.
@@ -162,6 +167,12 @@ func (t *tally) excused(c *call, role string, kinds ...string) bool {
 	return t.wasHarmed(c.began, c.ended, role, kinds...)
 }
 
+// mayBreak reports whether the end of a connection, as its gateway stopped in good order, may have cost a call its answer.
+func (t *tally) mayBreak(c *call) bool {
+	// A connection's end does not say whether the gateway had taken what it did not answer.
+	return (!c.comesBack() || t.older && c.lost) && t.excused(c, "gateway", "roll")
+}
+
 // violations are the promises that were broken.
 func (t *tally) violations(u *upstream) []string {
 	t.mu.Lock()
@@ -188,8 +199,7 @@ func (t *tally) violations(u *upstream) []string {
 			say("the outcome was lost, though no owner died: %s", c.detail)
 		case c.tool == keyed && (c.outcome == broken || c.outcome == notSent):
 			say("a call under a key had no answer: %s", c.detail)
-		// A connection's end does not say whether the gateway had taken what it did not answer.
-		case c.outcome == broken && !c.comesBack() && t.excused(c, "gateway", "roll"):
+		case c.outcome == broken && t.mayBreak(c):
 		case c.outcome == broken && !t.excused(c, "gateway", "kill", "freeze"):
 			say("the connection broke, though no gateway went away: %s", c.detail)
 		case c.outcome == failed, c.outcome == notSent:

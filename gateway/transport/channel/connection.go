@@ -174,6 +174,7 @@ func (c *connection) drain() {
 	c.settle()
 	select {
 	case <-c.quiet:
+		c.session.part()
 		c.end(Draining)
 	case <-c.ctx.Done():
 	}

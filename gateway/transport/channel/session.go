@@ -14,6 +14,7 @@ type session struct {
 	mu     sync.Mutex
 	token  string
 	forget context.CancelFunc // ends the following of its standing stream
+	leave  func()             // ends it in good order, and waits until nothing more comes
 }
 
 func (s *session) get() string {
@@ -31,6 +32,16 @@ func (s *session) end() string {
 	return token
 }
 
+// part ends the following of the standing stream, if there is one, when all is passed on that was sent.
+func (s *session) part() {
+	s.mu.Lock()
+	leave := s.leave
+	s.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
+}
+
 // lost forgets a session that ended elsewhere.
 func (s *session) lost(token string) {
 	s.mu.Lock()
@@ -46,12 +57,16 @@ func (s *session) lost(token string) {
 func (c *connection) follow(ctx context.Context, token string, hold <-chan struct{}) (attached <-chan struct{}) {
 	s := &standing{ctx: ctx, c: c, hold: hold, attached: make(chan struct{})}
 	following, forget := context.WithCancel(ctx)
+	leaving, leave := context.WithCancel(following)
+	left := make(chan struct{})
 	c.session.mu.Lock()
 	c.session.token, c.session.forget = token, forget
+	c.session.leave = func() { leave(); <-left }
 	c.session.mu.Unlock()
 	c.tasks.Go(func() {
+		defer close(left)
 		defer forget()
-		c.listen(following, token, s)
+		c.listen(following, leaving, token, s)
 	})
 	return s.attached
 }
@@ -73,15 +88,15 @@ const (
 	lastWait  = 5 * time.Second
 )
 
-// listen passes on a session's standing stream until ctx or the session ends. The stream breaks when the session
+// listen passes on a session's standing stream until ctx, leaving or the session ends. The stream breaks when the session
 // moves to another owner, and goes on there.
-func (c *connection) listen(ctx context.Context, token string, to *standing) {
+func (c *connection) listen(ctx, leaving context.Context, token string, to *standing) {
 	wait := firstWait
-	for ctx.Err() == nil {
+	for leaving.Err() == nil {
 		began := time.Now()
 		s, err := c.server.Engine.Session(ctx, c.client, token)
 		if err == nil {
-			err = s.Listen(ctx, "", to)
+			err = s.Attend(ctx, leaving, to)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -99,7 +114,7 @@ func (c *connection) listen(ctx context.Context, token string, to *standing) {
 		}
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done():
+		case <-leaving.Done():
 		}
 		wait = min(2*wait, lastWait)
 	}

@@ -275,9 +275,11 @@ const lingerTime = 250 * time.Millisecond
 // drained.
 func (h *Handler) follow(s *stream, c engine.Client, token string) {
 	drained := make(chan struct{})
+	leaving, leave := context.WithCancel(s.ctx)
 	waiting := context.AfterFunc(h.Draining, func() {
 		defer close(drained)
 		h.drain(s)
+		leave()
 	})
 	defer func() {
 		s.cancel()
@@ -286,11 +288,11 @@ func (h *Handler) follow(s *stream, c engine.Client, token string) {
 		}
 	}()
 	wait := firstWait
-	for s.ctx.Err() == nil {
+	for leaving.Err() == nil {
 		began := time.Now()
 		session, err := h.Engine.Session(s.ctx, c, token)
 		if err == nil {
-			err = session.Listen(s.ctx, "", s)
+			err = session.Attend(s.ctx, leaving, s)
 		}
 		if errors.Is(err, engine.ErrNoSession) || errors.Is(err, engine.ErrDisplaced) {
 			return
@@ -300,13 +302,13 @@ func (h *Handler) follow(s *stream, c engine.Client, token string) {
 		}
 		select {
 		case <-time.After(wait):
-		case <-s.ctx.Done():
+		case <-leaving.Done():
 		}
 		wait = min(2*wait, lastWait)
 	}
 }
 
-// drain ends a stream, of a gateway that stops, once the requests that it took are answered.
+// drain waits, where the gateway stops, until the requests that it took are answered or the stream's client is gone.
 func (h *Handler) drain(s *stream) {
 	select {
 	case <-h.quiet():
@@ -317,7 +319,6 @@ func (h *Handler) drain(s *stream) {
 	case <-time.After(lingerTime):
 	case <-s.ctx.Done():
 	}
-	s.cancel()
 }
 
 // closeTime is how long the end of a session may take.

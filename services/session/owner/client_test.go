@@ -73,7 +73,7 @@ func TestAPostedMessageComesOnTheStandingStream(t *testing.T) {
 	}
 	errEnough := errors.New("enough")
 	var got []string
-	err = o.Listen(t.Context(), opened.Record.ID, "", true, nil, func(e owner.Event) error {
+	err = o.Listen(t.Context(), opened.Record.ID, owner.Listening{Unnamed: true}, func(e owner.Event) error {
 		got = append(got, string(e.Message))
 		if len(got) == 2 {
 			return errEnough
@@ -94,14 +94,14 @@ func TestTheNewestReaderDisplacesTheOneBefore(t *testing.T) {
 	}
 	attached, displaced := make(chan struct{}), make(chan error, 1)
 	go func() {
-		displaced <- o.Listen(t.Context(), opened.Record.ID, "", true, nil, func(owner.Event) error { close(attached); return nil })
+		displaced <- o.Listen(t.Context(), opened.Record.ID, owner.Listening{Unnamed: true}, func(owner.Event) error { close(attached); return nil })
 	}()
 	<-attached
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	second := make(chan error, 1)
 	go func() {
-		second <- o.Listen(ctx, opened.Record.ID, "", false, nil, func(owner.Event) error { return nil })
+		second <- o.Listen(ctx, opened.Record.ID, owner.Listening{}, func(owner.Event) error { return nil })
 	}()
 	if err := <-displaced; !errors.Is(err, owner.ErrDisplaced) {
 		t.Errorf("the first reader got %v", err)

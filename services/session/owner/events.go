@@ -156,29 +156,42 @@ func (s *session) put(c *call, message []byte) bool {
 	return ours
 }
 
-// listen passes on the standing stream, or the rest of a stream behind an event. unnamed says that a reader of this kind
-// can never name an event. request, where it is not nil, is the one whose stream it is.
-func (s *session) listen(ctx context.Context, after string, unnamed bool, request *jsonrpc.Message, send func(Event) error) error {
+// Listening says what of a session's streams is listened to.
+type Listening struct {
+	// After is the event behind which it begins, on that one's stream; empty for the standing stream.
+	After string
+	// Unnamed says that the reader can't name an event: the standing stream begins where its reader before left, and with
+	// an event in any case.
+	Unnamed bool
+	// Reader is a name of the reader's, for Leave; empty for none.
+	Reader string
+	// Request is the one whose stream it is, where who listens has it still: a call that was taken up without its params
+	// is carried out with these. Nil for none.
+	Request *jsonrpc.Message
+}
+
+// listen passes on the standing stream, or the rest of a stream behind an event.
+func (s *session) listen(ctx context.Context, to Listening, send func(Event) error) error {
 	s.touch()
 	defer s.touch()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	if after == "" {
-		return s.whole(s.stand(ctx, 0, false, unnamed, send))
+	if to.After == "" {
+		return s.whole(s.stand(ctx, 0, to, send))
 	}
-	name, seq, err := parseEventID(after)
+	name, seq, err := parseEventID(to.After)
 	if err != nil {
 		return err
 	}
 	if name == standingName {
-		return s.whole(s.stand(ctx, seq, true, unnamed, send))
+		return s.whole(s.stand(ctx, seq, to, send))
 	}
 	s.mu.Lock()
 	st := s.streams[name]
-	if request != nil {
-		if c := s.calls[string(request.ID)]; c != nil && c.stream == st {
-			c.bring(request)
+	if to.Request != nil {
+		if c := s.calls[string(to.Request.ID)]; c != nil && c.stream == st {
+			c.bring(to.Request)
 		}
 	}
 	s.mu.Unlock()

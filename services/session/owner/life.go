@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -159,12 +161,13 @@ func (o *Owner) touch(ctx context.Context, sessions []*session) {
 func (o *Owner) handOverAll() {
 	o.mu.Lock()
 	o.stopped = true
+	sessions := slices.Collect(maps.Values(o.sessions))
 	o.mu.Unlock()
 	o.endings.close() // calls that need no session go to other owners from now on
 	drain, cancel := context.WithTimeout(context.Background(), o.config.Drain)
 	defer cancel()
 	var handing sync.WaitGroup
-	for _, s := range o.all() {
+	for _, s := range sessions {
 		handing.Go(func() { o.handOver(drain, s) })
 	}
 	handing.Go(func() { o.guests.drain(drain) })

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -391,15 +393,23 @@ func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) erro
 }
 
 // Listen passes on a session's standing stream or the rest of one of its streams: ErrGone, ErrEventID, ErrDisplaced, and
-// ErrStopped where the session lives on elsewhere. unnamed says that the client can't name an event: the standing stream
-// begins where its reader before left, and with an event in any case. request is the one whose stream it is, where who
-// asks has it still: a call that was taken up without its params is carried out with these; nil for none.
-func (o *Owner) Listen(ctx context.Context, id, after string, unnamed bool, request *jsonrpc.Message, send func(Event) error) error {
+// ErrStopped where the session lives on elsewhere. It returns nil once the stream is over or its reader left.
+func (o *Owner) Listen(ctx context.Context, id string, to Listening, send func(Event) error) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
-	return s.listen(ctx, after, unnamed, request, send)
+	return s.listen(ctx, to, send)
+}
+
+// Leave ends the Listen of a reader in good order: what it was passed counts as read, and what was not is the next one's.
+// Another reader's goes on.
+func (o *Owner) Leave(ctx context.Context, id, reader string) error {
+	s, err := o.session(ctx, id)
+	if err == nil {
+		s.standing.leave(reader)
+	}
+	return err
 }
 
 // Close ends a session; with unlessHeard not one whose standing stream is being read.
@@ -446,6 +456,11 @@ func (o *Owner) end(ctx context.Context, id string, unlessHeard bool, reason str
 func (o *Owner) let(s *session) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.letHeld(s)
+}
+
+// letHeld is let with mu held.
+func (o *Owner) letHeld(s *session) bool {
 	if o.sessions[s.record.ID] != s {
 		return false
 	}
@@ -456,12 +471,24 @@ func (o *Owner) let(s *session) bool {
 
 // moved drops a session that another process adopted: the store refused our epoch.
 func (o *Owner) moved(s *session) {
-	if !o.let(s) {
+	o.mu.Lock()
+	ours := o.letHeld(s)
+	closes := ours && !o.stopped // else handOverAll closes it
+	if closes {
+		o.closing.Add(1)
+	}
+	o.mu.Unlock()
+	if !ours {
 		return
 	}
 	o.log.Warn("a session was adopted by another owner", "session", s.record.ID, "epoch", s.epoch)
 	s.cancel(errMoved)
-	o.closing.Go(s.close) // not waited for here: one of its own calls may have brought us here
+	if closes {
+		go func() { // not waited for here: one of its own calls may have brought us here
+			defer o.closing.Done()
+			s.close()
+		}()
+	}
 }
 
 // Sessions is how many sessions this process owns.
@@ -504,9 +531,5 @@ func (o *Owner) listChanged(server string) { o.config.ListChanged(server) }
 func (o *Owner) all() []*session {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	sessions := make([]*session, 0, len(o.sessions))
-	for _, s := range o.sessions {
-		sessions = append(sessions, s)
-	}
-	return sessions
+	return slices.Collect(maps.Values(o.sessions))
 }

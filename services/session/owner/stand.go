@@ -13,9 +13,10 @@ import (
 // where it can't (TCP, WebSocket, HTTP+SSE), the session remembers how far the last reader came.
 
 // stand passes on the standing stream: behind the event numbered after if the reader names one, else what nobody read,
-// and what follows. unnamed says that a reader of this kind can never name one.
-func (s *session) stand(ctx context.Context, after uint64, named, unnamed bool, send func(Event) error) error {
-	r := s.standing.attach()
+// and what follows.
+func (s *session) stand(ctx context.Context, after uint64, to Listening, send func(Event) error) error {
+	named := to.After != ""
+	r := s.standing.attachAs(to.Reader)
 	defer r.detach()
 	s.hearOn()
 	if !named && r.tookOver {
@@ -28,7 +29,7 @@ func (s *session) stand(ctx context.Context, after uint64, named, unnamed bool, 
 		if !behind {
 			next = s.position(r)
 		}
-		if next != 0 || unnamed {
+		if next != 0 || to.Unnamed {
 			if err := send(s.standing.place(next)); err != nil {
 				return err
 			}
@@ -43,7 +44,7 @@ func (s *session) stand(ctx context.Context, after uint64, named, unnamed bool, 
 	}
 	s.cameBack()
 	had, err := s.follow(ctx, s.standing, r, had, send)
-	if unnamed {
+	if to.Unnamed {
 		s.left(had)
 	}
 	return err

@@ -27,7 +27,7 @@ func listen(t *testing.T, o *owner.Owner, id, after string) *ear {
 	ctx, cancel := context.WithCancel(t.Context())
 	e := &ear{t, make(chan owner.Event), cancel, make(chan error, 1)}
 	go func() {
-		e.done <- o.Listen(ctx, id, after, true, nil, func(event owner.Event) error {
+		e.done <- o.Listen(ctx, id, owner.Listening{After: after, Unnamed: true}, func(event owner.Event) error {
 			select {
 			case e.events <- event:
 				return nil
@@ -225,4 +225,45 @@ func TestAnAnswerOnTheStandingStream(t *testing.T) {
 	client = listen(t, second, id, "")
 	client.position()
 	client.hears(`{"jsonrpc":"2.0","id":3,"result":{}}`)
+}
+
+// Who leaves still gets what it was passed, and the next one what follows; another reader's name changes nothing.
+func TestAReaderThatLeavesMissesNothing(t *testing.T) {
+	o, stop := start(t, "one", memory.New(store.Limits{}))
+	defer stop()
+	opened, err := o.Open(t.Context(), store.Record{Principal: "someone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := opened.Record.ID
+	passed, done := make(chan owner.Event), make(chan error, 1)
+	go func() {
+		done <- o.Listen(t.Context(), id, owner.Listening{Unnamed: true, Reader: "first"}, func(e owner.Event) error {
+			passed <- e
+			return nil
+		})
+	}()
+	<-passed // its position
+	post(t, o, id, `"a"`)
+	if e := <-passed; string(e.Message) != `"a"` {
+		t.Fatalf("%q came", e.Message)
+	}
+	if err := o.Leave(t.Context(), id, "another"); err != nil {
+		t.Error(err)
+	}
+	post(t, o, id, `"b"`)
+	if e := <-passed; string(e.Message) != `"b"` {
+		t.Errorf("%q came", e.Message)
+	}
+	if err := o.Leave(t.Context(), id, "first"); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("the stream ended with %v", err)
+	}
+	post(t, o, id, `"c"`)
+	next := listen(t, o, id, "")
+	next.position()
+	next.hears(`"c"`)
+	next.leave()
 }

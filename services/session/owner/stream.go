@@ -96,13 +96,26 @@ func (s *stream) signal() {
 }
 
 // attach makes a reader and displaces the one before.
-func (s *stream) attach() *reader {
+func (s *stream) attach() *reader { return s.attachAs("") }
+
+// attachAs is attach with a name for leave; empty for none.
+func (s *stream) attachAs(name string) *reader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &reader{stream: s, tookOver: s.reader != nil}
+	r := &reader{stream: s, name: name, tookOver: s.reader != nil}
 	s.reader = r
 	s.signal()
 	return r
+}
+
+// leave has the reader of a name be passed nothing more, if it is still the one who reads.
+func (s *stream) leave(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reader != nil && s.reader.name == name {
+		s.reader.leaving = true
+		s.signal()
+	}
 }
 
 // size is how many bytes wait for a reader.
@@ -122,11 +135,13 @@ func (s *stream) reading() bool {
 // reader passes a stream's events on.
 type reader struct {
 	stream   *stream
+	name     string
 	had      int  // events handed out by the last next
 	tookOver bool // another reader was displaced
+	leaving  bool // it wants nothing more
 }
 
-// next waits for events and returns them, none once the stream ended, the reader was displaced or ctx ended.
+// next waits for events and returns them, none once the stream ended, the reader was displaced or leaves, or ctx ended.
 // Calling it says that those of the call before were passed on.
 func (r *reader) next(ctx context.Context) []event {
 	s := r.stream
@@ -144,6 +159,10 @@ func (r *reader) next(ctx context.Context) []event {
 		}
 		if full {
 			s.signal() // there is room again
+		}
+		if r.leaving {
+			s.mu.Unlock()
+			return nil
 		}
 		if len(s.events) > 0 || s.ended {
 			events := append([]event(nil), s.events...)

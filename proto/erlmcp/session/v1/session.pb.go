@@ -874,7 +874,9 @@ type ListenRequest struct {
 	Acknowledge bool `protobuf:"varint,3,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
 	// The JSON-RPC request whose stream it is, where the caller has it still and its owner is gone: the ledger may lack its
 	// params, which are needed to carry it out again.
-	Request       []byte `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
+	Request []byte `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
+	// A name of the reader's, for LeaveSession.
+	Reader        string `protobuf:"bytes,5,opt,name=reader,proto3" json:"reader,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,6 +939,13 @@ func (x *ListenRequest) GetRequest() []byte {
 	return nil
 }
 
+func (x *ListenRequest) GetReader() string {
+	if x != nil {
+		return x.Reader
+	}
+	return ""
+}
+
 type ListenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
@@ -981,6 +990,95 @@ func (x *ListenResponse) GetEvent() *Event {
 	return nil
 }
 
+type LeaveSessionRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// As ListenRequest named it.
+	Reader        string `protobuf:"bytes,2,opt,name=reader,proto3" json:"reader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveSessionRequest) Reset() {
+	*x = LeaveSessionRequest{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveSessionRequest) ProtoMessage() {}
+
+func (x *LeaveSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveSessionRequest.ProtoReflect.Descriptor instead.
+func (*LeaveSessionRequest) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LeaveSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *LeaveSessionRequest) GetReader() string {
+	if x != nil {
+		return x.Reader
+	}
+	return ""
+}
+
+type LeaveSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveSessionResponse) Reset() {
+	*x = LeaveSessionResponse{}
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveSessionResponse) ProtoMessage() {}
+
+func (x *LeaveSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveSessionResponse.ProtoReflect.Descriptor instead.
+func (*LeaveSessionResponse) Descriptor() ([]byte, []int) {
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
+}
+
 type PostRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -992,7 +1090,7 @@ type PostRequest struct {
 
 func (x *PostRequest) Reset() {
 	*x = PostRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1102,7 @@ func (x *PostRequest) String() string {
 func (*PostRequest) ProtoMessage() {}
 
 func (x *PostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[16]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1115,7 @@ func (x *PostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostRequest.ProtoReflect.Descriptor instead.
 func (*PostRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PostRequest) GetSessionId() string {
@@ -1042,7 +1140,7 @@ type PostResponse struct {
 
 func (x *PostResponse) Reset() {
 	*x = PostResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1152,7 @@ func (x *PostResponse) String() string {
 func (*PostResponse) ProtoMessage() {}
 
 func (x *PostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[17]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1165,7 @@ func (x *PostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostResponse.ProtoReflect.Descriptor instead.
 func (*PostResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 type UseSessionsRequest struct {
@@ -1079,7 +1177,7 @@ type UseSessionsRequest struct {
 
 func (x *UseSessionsRequest) Reset() {
 	*x = UseSessionsRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1189,7 @@ func (x *UseSessionsRequest) String() string {
 func (*UseSessionsRequest) ProtoMessage() {}
 
 func (x *UseSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[18]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1202,7 @@ func (x *UseSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseSessionsRequest.ProtoReflect.Descriptor instead.
 func (*UseSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UseSessionsRequest) GetSessionIds() []string {
@@ -1122,7 +1220,7 @@ type UseSessionsResponse struct {
 
 func (x *UseSessionsResponse) Reset() {
 	*x = UseSessionsResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1232,7 @@ func (x *UseSessionsResponse) String() string {
 func (*UseSessionsResponse) ProtoMessage() {}
 
 func (x *UseSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[19]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1245,7 @@ func (x *UseSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseSessionsResponse.ProtoReflect.Descriptor instead.
 func (*UseSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 type CloseSessionRequest struct {
@@ -1161,7 +1259,7 @@ type CloseSessionRequest struct {
 
 func (x *CloseSessionRequest) Reset() {
 	*x = CloseSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1271,7 @@ func (x *CloseSessionRequest) String() string {
 func (*CloseSessionRequest) ProtoMessage() {}
 
 func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[20]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1284,7 @@ func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CloseSessionRequest) GetSessionId() string {
@@ -1211,7 +1309,7 @@ type CloseSessionResponse struct {
 
 func (x *CloseSessionResponse) Reset() {
 	*x = CloseSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1321,7 @@ func (x *CloseSessionResponse) String() string {
 func (*CloseSessionResponse) ProtoMessage() {}
 
 func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[21]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1334,7 @@ func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 type DrainSessionRequest struct {
@@ -1248,7 +1346,7 @@ type DrainSessionRequest struct {
 
 func (x *DrainSessionRequest) Reset() {
 	*x = DrainSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1358,7 @@ func (x *DrainSessionRequest) String() string {
 func (*DrainSessionRequest) ProtoMessage() {}
 
 func (x *DrainSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[22]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1371,7 @@ func (x *DrainSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainSessionRequest.ProtoReflect.Descriptor instead.
 func (*DrainSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DrainSessionRequest) GetSessionId() string {
@@ -1291,7 +1389,7 @@ type DrainSessionResponse struct {
 
 func (x *DrainSessionResponse) Reset() {
 	*x = DrainSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1401,7 @@ func (x *DrainSessionResponse) String() string {
 func (*DrainSessionResponse) ProtoMessage() {}
 
 func (x *DrainSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[23]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1414,7 @@ func (x *DrainSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainSessionResponse.ProtoReflect.Descriptor instead.
 func (*DrainSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 // Session describes a session to operators.
@@ -1346,7 +1444,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1456,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[24]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1469,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{24}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Session) GetSessionId() string {
@@ -1467,7 +1565,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1577,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[25]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1590,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{25}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetSessionRequest) GetSessionId() string {
@@ -1511,7 +1609,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1621,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[26]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1634,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{26}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -1557,7 +1655,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1667,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[27]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1680,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{27}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListSessionsRequest) GetPageSize() uint32 {
@@ -1610,7 +1708,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1720,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[28]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1733,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{28}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -1670,7 +1768,7 @@ type CallRequest struct {
 
 func (x *CallRequest) Reset() {
 	*x = CallRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +1780,7 @@ func (x *CallRequest) String() string {
 func (*CallRequest) ProtoMessage() {}
 
 func (x *CallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[29]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +1793,7 @@ func (x *CallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
 func (*CallRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{29}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CallRequest) GetPrincipal() *Principal {
@@ -1759,7 +1857,7 @@ type CallResponse struct {
 
 func (x *CallResponse) Reset() {
 	*x = CallResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1869,7 @@ func (x *CallResponse) String() string {
 func (*CallResponse) ProtoMessage() {}
 
 func (x *CallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[30]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1882,7 @@ func (x *CallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResponse.ProtoReflect.Descriptor instead.
 func (*CallResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{30}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CallResponse) GetMessage() []byte {
@@ -1832,7 +1930,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1942,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[31]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1955,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{31}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetTaskRequest) GetPrincipal() *Principal {
@@ -1886,7 +1984,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +1996,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[32]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2009,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{32}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetTaskResponse) GetTask() []byte {
@@ -1940,7 +2038,7 @@ type UpdateTaskRequest struct {
 
 func (x *UpdateTaskRequest) Reset() {
 	*x = UpdateTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2050,7 @@ func (x *UpdateTaskRequest) String() string {
 func (*UpdateTaskRequest) ProtoMessage() {}
 
 func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[33]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2063,7 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{33}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UpdateTaskRequest) GetPrincipal() *Principal {
@@ -1997,7 +2095,7 @@ type UpdateTaskResponse struct {
 
 func (x *UpdateTaskResponse) Reset() {
 	*x = UpdateTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2107,7 @@ func (x *UpdateTaskResponse) String() string {
 func (*UpdateTaskResponse) ProtoMessage() {}
 
 func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[34]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2120,7 @@ func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{34}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{36}
 }
 
 type CancelTaskRequest struct {
@@ -2035,7 +2133,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2145,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[35]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2158,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{35}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CancelTaskRequest) GetPrincipal() *Principal {
@@ -2085,7 +2183,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2195,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[36]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2208,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{36}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{38}
 }
 
 type WatchTaskRequest struct {
@@ -2123,7 +2221,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2135,7 +2233,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[37]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2148,7 +2246,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{37}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchTaskRequest) GetPrincipal() *Principal {
@@ -2175,7 +2273,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +2285,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[38]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +2298,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{38}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WatchTaskResponse) GetTask() []byte {
@@ -2219,7 +2317,7 @@ type DescribeServerRequest struct {
 
 func (x *DescribeServerRequest) Reset() {
 	*x = DescribeServerRequest{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2329,7 @@ func (x *DescribeServerRequest) String() string {
 func (*DescribeServerRequest) ProtoMessage() {}
 
 func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[39]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2342,7 @@ func (x *DescribeServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerRequest.ProtoReflect.Descriptor instead.
 func (*DescribeServerRequest) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{39}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DescribeServerRequest) GetServer() *v1.Server {
@@ -2263,7 +2361,7 @@ type DescribeServerResponse struct {
 
 func (x *DescribeServerResponse) Reset() {
 	*x = DescribeServerResponse{}
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[40]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2373,7 @@ func (x *DescribeServerResponse) String() string {
 func (*DescribeServerResponse) ProtoMessage() {}
 
 func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_erlmcp_session_v1_session_proto_msgTypes[40]
+	mi := &file_erlmcp_session_v1_session_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2386,7 @@ func (x *DescribeServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeServerResponse.ProtoReflect.Descriptor instead.
 func (*DescribeServerResponse) Descriptor() ([]byte, []int) {
-	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{40}
+	return file_erlmcp_session_v1_session_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DescribeServerResponse) GetOffer() *v1.Offer {
@@ -2361,15 +2459,21 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\x127\n" +
 	"\banswered\x18\x02 \x01(\v2\x1b.erlmcp.session.v1.AnsweredR\banswered\"\"\n" +
 	"\bAnswered\x12\x16\n" +
-	"\x06failed\x18\x01 \x01(\bR\x06failed\"\x8a\x01\n" +
+	"\x06failed\x18\x01 \x01(\bR\x06failed\"\xa2\x01\n" +
 	"\rListenRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12 \n" +
 	"\vacknowledge\x18\x03 \x01(\bR\vacknowledge\x12\x18\n" +
-	"\arequest\x18\x04 \x01(\fR\arequest\"@\n" +
+	"\arequest\x18\x04 \x01(\fR\arequest\x12\x16\n" +
+	"\x06reader\x18\x05 \x01(\tR\x06reader\"@\n" +
 	"\x0eListenResponse\x12.\n" +
-	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"Y\n" +
+	"\x05event\x18\x01 \x01(\v2\x18.erlmcp.session.v1.EventR\x05event\"_\n" +
+	"\x13LeaveSessionRequest\x12'\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12\x1f\n" +
+	"\x06reader\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06reader\"\x16\n" +
+	"\x14LeaveSessionResponse\"Y\n" +
 	"\vPostRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12!\n" +
@@ -2455,15 +2559,15 @@ const file_erlmcp_session_v1_session_proto_rawDesc = "" +
 	"\x15DescribeServerRequest\x12:\n" +
 	"\x06server\x18\x01 \x01(\v2\x1a.erlmcp.registry.v1.ServerB\x06\xbaH\x03\xc8\x01\x01R\x06server\"I\n" +
 	"\x16DescribeServerResponse\x12/\n" +
-	"\x05offer\x18\x01 \x01(\v2\x19.erlmcp.registry.v1.OfferR\x05offer2\xc1\n" +
-	"\n" +
+	"\x05offer\x18\x01 \x01(\v2\x19.erlmcp.registry.v1.OfferR\x05offer2\xa8\v\n" +
 	"\x0eSessionService\x12b\n" +
 	"\vOpenSession\x12%.erlmcp.session.v1.OpenSessionRequest\x1a&.erlmcp.session.v1.OpenSessionResponse\"\x04\x88\xe7\x18\x01\x12t\n" +
 	"\x11InitializeSession\x12+.erlmcp.session.v1.InitializeSessionRequest\x1a,.erlmcp.session.v1.InitializeSessionResponse\"\x04\x88\xe7\x18\x01\x12h\n" +
 	"\rLocateSession\x12'.erlmcp.session.v1.LocateSessionRequest\x1a(.erlmcp.session.v1.LocateSessionResponse\"\x04\x88\xe7\x18\x01\x12j\n" +
 	"\rWatchSessions\x12'.erlmcp.session.v1.WatchSessionsRequest\x1a(.erlmcp.session.v1.WatchSessionsResponse\"\x04\x88\xe7\x18\x010\x01\x12O\n" +
 	"\x04Send\x12\x1e.erlmcp.session.v1.SendRequest\x1a\x1f.erlmcp.session.v1.SendResponse\"\x04\x88\xe7\x18\x010\x01\x12U\n" +
-	"\x06Listen\x12 .erlmcp.session.v1.ListenRequest\x1a!.erlmcp.session.v1.ListenResponse\"\x04\x88\xe7\x18\x010\x01\x12M\n" +
+	"\x06Listen\x12 .erlmcp.session.v1.ListenRequest\x1a!.erlmcp.session.v1.ListenResponse\"\x04\x88\xe7\x18\x010\x01\x12e\n" +
+	"\fLeaveSession\x12&.erlmcp.session.v1.LeaveSessionRequest\x1a'.erlmcp.session.v1.LeaveSessionResponse\"\x04\x88\xe7\x18\x01\x12M\n" +
 	"\x04Post\x12\x1e.erlmcp.session.v1.PostRequest\x1a\x1f.erlmcp.session.v1.PostResponse\"\x04\x88\xe7\x18\x01\x12b\n" +
 	"\vUseSessions\x12%.erlmcp.session.v1.UseSessionsRequest\x1a&.erlmcp.session.v1.UseSessionsResponse\"\x04\x88\xe7\x18\x01\x12\x8a\x01\n" +
 	"\fCloseSession\x12&.erlmcp.session.v1.CloseSessionRequest\x1a'.erlmcp.session.v1.CloseSessionResponse\")\x88\xe7\x18\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/api/v1/sessions/{session_id}\x12\x90\x01\n" +
@@ -2494,7 +2598,7 @@ func file_erlmcp_session_v1_session_proto_rawDescGZIP() []byte {
 	return file_erlmcp_session_v1_session_proto_rawDescData
 }
 
-var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_erlmcp_session_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*Principal)(nil),                 // 0: erlmcp.session.v1.Principal
 	(*SessionFacts)(nil),              // 1: erlmcp.session.v1.SessionFacts
@@ -2512,35 +2616,37 @@ var file_erlmcp_session_v1_session_proto_goTypes = []any{
 	(*Answered)(nil),                  // 13: erlmcp.session.v1.Answered
 	(*ListenRequest)(nil),             // 14: erlmcp.session.v1.ListenRequest
 	(*ListenResponse)(nil),            // 15: erlmcp.session.v1.ListenResponse
-	(*PostRequest)(nil),               // 16: erlmcp.session.v1.PostRequest
-	(*PostResponse)(nil),              // 17: erlmcp.session.v1.PostResponse
-	(*UseSessionsRequest)(nil),        // 18: erlmcp.session.v1.UseSessionsRequest
-	(*UseSessionsResponse)(nil),       // 19: erlmcp.session.v1.UseSessionsResponse
-	(*CloseSessionRequest)(nil),       // 20: erlmcp.session.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),      // 21: erlmcp.session.v1.CloseSessionResponse
-	(*DrainSessionRequest)(nil),       // 22: erlmcp.session.v1.DrainSessionRequest
-	(*DrainSessionResponse)(nil),      // 23: erlmcp.session.v1.DrainSessionResponse
-	(*Session)(nil),                   // 24: erlmcp.session.v1.Session
-	(*GetSessionRequest)(nil),         // 25: erlmcp.session.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),        // 26: erlmcp.session.v1.GetSessionResponse
-	(*ListSessionsRequest)(nil),       // 27: erlmcp.session.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),      // 28: erlmcp.session.v1.ListSessionsResponse
-	(*CallRequest)(nil),               // 29: erlmcp.session.v1.CallRequest
-	(*CallResponse)(nil),              // 30: erlmcp.session.v1.CallResponse
-	(*GetTaskRequest)(nil),            // 31: erlmcp.session.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),           // 32: erlmcp.session.v1.GetTaskResponse
-	(*UpdateTaskRequest)(nil),         // 33: erlmcp.session.v1.UpdateTaskRequest
-	(*UpdateTaskResponse)(nil),        // 34: erlmcp.session.v1.UpdateTaskResponse
-	(*CancelTaskRequest)(nil),         // 35: erlmcp.session.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),        // 36: erlmcp.session.v1.CancelTaskResponse
-	(*WatchTaskRequest)(nil),          // 37: erlmcp.session.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),         // 38: erlmcp.session.v1.WatchTaskResponse
-	(*DescribeServerRequest)(nil),     // 39: erlmcp.session.v1.DescribeServerRequest
-	(*DescribeServerResponse)(nil),    // 40: erlmcp.session.v1.DescribeServerResponse
-	nil,                               // 41: erlmcp.session.v1.Session.RestartsEntry
-	(*timestamppb.Timestamp)(nil),     // 42: google.protobuf.Timestamp
-	(*v1.Server)(nil),                 // 43: erlmcp.registry.v1.Server
-	(*v1.Offer)(nil),                  // 44: erlmcp.registry.v1.Offer
+	(*LeaveSessionRequest)(nil),       // 16: erlmcp.session.v1.LeaveSessionRequest
+	(*LeaveSessionResponse)(nil),      // 17: erlmcp.session.v1.LeaveSessionResponse
+	(*PostRequest)(nil),               // 18: erlmcp.session.v1.PostRequest
+	(*PostResponse)(nil),              // 19: erlmcp.session.v1.PostResponse
+	(*UseSessionsRequest)(nil),        // 20: erlmcp.session.v1.UseSessionsRequest
+	(*UseSessionsResponse)(nil),       // 21: erlmcp.session.v1.UseSessionsResponse
+	(*CloseSessionRequest)(nil),       // 22: erlmcp.session.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),      // 23: erlmcp.session.v1.CloseSessionResponse
+	(*DrainSessionRequest)(nil),       // 24: erlmcp.session.v1.DrainSessionRequest
+	(*DrainSessionResponse)(nil),      // 25: erlmcp.session.v1.DrainSessionResponse
+	(*Session)(nil),                   // 26: erlmcp.session.v1.Session
+	(*GetSessionRequest)(nil),         // 27: erlmcp.session.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),        // 28: erlmcp.session.v1.GetSessionResponse
+	(*ListSessionsRequest)(nil),       // 29: erlmcp.session.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),      // 30: erlmcp.session.v1.ListSessionsResponse
+	(*CallRequest)(nil),               // 31: erlmcp.session.v1.CallRequest
+	(*CallResponse)(nil),              // 32: erlmcp.session.v1.CallResponse
+	(*GetTaskRequest)(nil),            // 33: erlmcp.session.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),           // 34: erlmcp.session.v1.GetTaskResponse
+	(*UpdateTaskRequest)(nil),         // 35: erlmcp.session.v1.UpdateTaskRequest
+	(*UpdateTaskResponse)(nil),        // 36: erlmcp.session.v1.UpdateTaskResponse
+	(*CancelTaskRequest)(nil),         // 37: erlmcp.session.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),        // 38: erlmcp.session.v1.CancelTaskResponse
+	(*WatchTaskRequest)(nil),          // 39: erlmcp.session.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),         // 40: erlmcp.session.v1.WatchTaskResponse
+	(*DescribeServerRequest)(nil),     // 41: erlmcp.session.v1.DescribeServerRequest
+	(*DescribeServerResponse)(nil),    // 42: erlmcp.session.v1.DescribeServerResponse
+	nil,                               // 43: erlmcp.session.v1.Session.RestartsEntry
+	(*timestamppb.Timestamp)(nil),     // 44: google.protobuf.Timestamp
+	(*v1.Server)(nil),                 // 45: erlmcp.registry.v1.Server
+	(*v1.Offer)(nil),                  // 46: erlmcp.registry.v1.Offer
 }
 var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	0,  // 0: erlmcp.session.v1.SessionFacts.principal:type_name -> erlmcp.session.v1.Principal
@@ -2551,56 +2657,58 @@ var file_erlmcp_session_v1_session_proto_depIdxs = []int32{
 	10, // 5: erlmcp.session.v1.SendResponse.event:type_name -> erlmcp.session.v1.Event
 	13, // 6: erlmcp.session.v1.SendResponse.answered:type_name -> erlmcp.session.v1.Answered
 	10, // 7: erlmcp.session.v1.ListenResponse.event:type_name -> erlmcp.session.v1.Event
-	42, // 8: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	42, // 9: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
-	41, // 10: erlmcp.session.v1.Session.restarts:type_name -> erlmcp.session.v1.Session.RestartsEntry
-	24, // 11: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
-	24, // 12: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
+	44, // 8: erlmcp.session.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	44, // 9: erlmcp.session.v1.Session.used_at:type_name -> google.protobuf.Timestamp
+	43, // 10: erlmcp.session.v1.Session.restarts:type_name -> erlmcp.session.v1.Session.RestartsEntry
+	26, // 11: erlmcp.session.v1.GetSessionResponse.session:type_name -> erlmcp.session.v1.Session
+	26, // 12: erlmcp.session.v1.ListSessionsResponse.sessions:type_name -> erlmcp.session.v1.Session
 	0,  // 13: erlmcp.session.v1.CallRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 14: erlmcp.session.v1.GetTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 15: erlmcp.session.v1.UpdateTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 16: erlmcp.session.v1.CancelTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
 	0,  // 17: erlmcp.session.v1.WatchTaskRequest.principal:type_name -> erlmcp.session.v1.Principal
-	43, // 18: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
-	44, // 19: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
+	45, // 18: erlmcp.session.v1.DescribeServerRequest.server:type_name -> erlmcp.registry.v1.Server
+	46, // 19: erlmcp.session.v1.DescribeServerResponse.offer:type_name -> erlmcp.registry.v1.Offer
 	2,  // 20: erlmcp.session.v1.SessionService.OpenSession:input_type -> erlmcp.session.v1.OpenSessionRequest
 	4,  // 21: erlmcp.session.v1.SessionService.InitializeSession:input_type -> erlmcp.session.v1.InitializeSessionRequest
 	6,  // 22: erlmcp.session.v1.SessionService.LocateSession:input_type -> erlmcp.session.v1.LocateSessionRequest
 	8,  // 23: erlmcp.session.v1.SessionService.WatchSessions:input_type -> erlmcp.session.v1.WatchSessionsRequest
 	11, // 24: erlmcp.session.v1.SessionService.Send:input_type -> erlmcp.session.v1.SendRequest
 	14, // 25: erlmcp.session.v1.SessionService.Listen:input_type -> erlmcp.session.v1.ListenRequest
-	16, // 26: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
-	18, // 27: erlmcp.session.v1.SessionService.UseSessions:input_type -> erlmcp.session.v1.UseSessionsRequest
-	20, // 28: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
-	22, // 29: erlmcp.session.v1.SessionService.DrainSession:input_type -> erlmcp.session.v1.DrainSessionRequest
-	25, // 30: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
-	27, // 31: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
-	29, // 32: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
-	39, // 33: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
-	31, // 34: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
-	33, // 35: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
-	35, // 36: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
-	37, // 37: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
-	3,  // 38: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
-	5,  // 39: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
-	7,  // 40: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
-	9,  // 41: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
-	12, // 42: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
-	15, // 43: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
-	17, // 44: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
-	19, // 45: erlmcp.session.v1.SessionService.UseSessions:output_type -> erlmcp.session.v1.UseSessionsResponse
-	21, // 46: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
-	23, // 47: erlmcp.session.v1.SessionService.DrainSession:output_type -> erlmcp.session.v1.DrainSessionResponse
-	26, // 48: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
-	28, // 49: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
-	30, // 50: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
-	40, // 51: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
-	32, // 52: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
-	34, // 53: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
-	36, // 54: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
-	38, // 55: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
-	38, // [38:56] is the sub-list for method output_type
-	20, // [20:38] is the sub-list for method input_type
+	16, // 26: erlmcp.session.v1.SessionService.LeaveSession:input_type -> erlmcp.session.v1.LeaveSessionRequest
+	18, // 27: erlmcp.session.v1.SessionService.Post:input_type -> erlmcp.session.v1.PostRequest
+	20, // 28: erlmcp.session.v1.SessionService.UseSessions:input_type -> erlmcp.session.v1.UseSessionsRequest
+	22, // 29: erlmcp.session.v1.SessionService.CloseSession:input_type -> erlmcp.session.v1.CloseSessionRequest
+	24, // 30: erlmcp.session.v1.SessionService.DrainSession:input_type -> erlmcp.session.v1.DrainSessionRequest
+	27, // 31: erlmcp.session.v1.SessionService.GetSession:input_type -> erlmcp.session.v1.GetSessionRequest
+	29, // 32: erlmcp.session.v1.SessionService.ListSessions:input_type -> erlmcp.session.v1.ListSessionsRequest
+	31, // 33: erlmcp.session.v1.UpstreamService.Call:input_type -> erlmcp.session.v1.CallRequest
+	41, // 34: erlmcp.session.v1.UpstreamService.DescribeServer:input_type -> erlmcp.session.v1.DescribeServerRequest
+	33, // 35: erlmcp.session.v1.TaskService.GetTask:input_type -> erlmcp.session.v1.GetTaskRequest
+	35, // 36: erlmcp.session.v1.TaskService.UpdateTask:input_type -> erlmcp.session.v1.UpdateTaskRequest
+	37, // 37: erlmcp.session.v1.TaskService.CancelTask:input_type -> erlmcp.session.v1.CancelTaskRequest
+	39, // 38: erlmcp.session.v1.TaskService.WatchTask:input_type -> erlmcp.session.v1.WatchTaskRequest
+	3,  // 39: erlmcp.session.v1.SessionService.OpenSession:output_type -> erlmcp.session.v1.OpenSessionResponse
+	5,  // 40: erlmcp.session.v1.SessionService.InitializeSession:output_type -> erlmcp.session.v1.InitializeSessionResponse
+	7,  // 41: erlmcp.session.v1.SessionService.LocateSession:output_type -> erlmcp.session.v1.LocateSessionResponse
+	9,  // 42: erlmcp.session.v1.SessionService.WatchSessions:output_type -> erlmcp.session.v1.WatchSessionsResponse
+	12, // 43: erlmcp.session.v1.SessionService.Send:output_type -> erlmcp.session.v1.SendResponse
+	15, // 44: erlmcp.session.v1.SessionService.Listen:output_type -> erlmcp.session.v1.ListenResponse
+	17, // 45: erlmcp.session.v1.SessionService.LeaveSession:output_type -> erlmcp.session.v1.LeaveSessionResponse
+	19, // 46: erlmcp.session.v1.SessionService.Post:output_type -> erlmcp.session.v1.PostResponse
+	21, // 47: erlmcp.session.v1.SessionService.UseSessions:output_type -> erlmcp.session.v1.UseSessionsResponse
+	23, // 48: erlmcp.session.v1.SessionService.CloseSession:output_type -> erlmcp.session.v1.CloseSessionResponse
+	25, // 49: erlmcp.session.v1.SessionService.DrainSession:output_type -> erlmcp.session.v1.DrainSessionResponse
+	28, // 50: erlmcp.session.v1.SessionService.GetSession:output_type -> erlmcp.session.v1.GetSessionResponse
+	30, // 51: erlmcp.session.v1.SessionService.ListSessions:output_type -> erlmcp.session.v1.ListSessionsResponse
+	32, // 52: erlmcp.session.v1.UpstreamService.Call:output_type -> erlmcp.session.v1.CallResponse
+	42, // 53: erlmcp.session.v1.UpstreamService.DescribeServer:output_type -> erlmcp.session.v1.DescribeServerResponse
+	34, // 54: erlmcp.session.v1.TaskService.GetTask:output_type -> erlmcp.session.v1.GetTaskResponse
+	36, // 55: erlmcp.session.v1.TaskService.UpdateTask:output_type -> erlmcp.session.v1.UpdateTaskResponse
+	38, // 56: erlmcp.session.v1.TaskService.CancelTask:output_type -> erlmcp.session.v1.CancelTaskResponse
+	40, // 57: erlmcp.session.v1.TaskService.WatchTask:output_type -> erlmcp.session.v1.WatchTaskResponse
+	39, // [39:58] is the sub-list for method output_type
+	20, // [20:39] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -2617,7 +2725,7 @@ func file_erlmcp_session_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_erlmcp_session_v1_session_proto_rawDesc), len(file_erlmcp_session_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -25,6 +25,7 @@ const (
 	SessionService_WatchSessions_FullMethodName     = "/erlmcp.session.v1.SessionService/WatchSessions"
 	SessionService_Send_FullMethodName              = "/erlmcp.session.v1.SessionService/Send"
 	SessionService_Listen_FullMethodName            = "/erlmcp.session.v1.SessionService/Listen"
+	SessionService_LeaveSession_FullMethodName      = "/erlmcp.session.v1.SessionService/LeaveSession"
 	SessionService_Post_FullMethodName              = "/erlmcp.session.v1.SessionService/Post"
 	SessionService_UseSessions_FullMethodName       = "/erlmcp.session.v1.SessionService/UseSessions"
 	SessionService_CloseSession_FullMethodName      = "/erlmcp.session.v1.SessionService/CloseSession"
@@ -63,6 +64,9 @@ type SessionServiceClient interface {
 	// OUT_OF_RANGE when events after it are no longer kept, INVALID_ARGUMENT when no event ever has such an id. ABORTED
 	// when another reader took the stream over.
 	Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenResponse], error)
+	// Ends a Listen of the session's standing stream in good order: what it was passed still arrives, then the stream ends,
+	// and the next reader begins behind that. Nothing happens where the reader is another one by now.
+	LeaveSession(ctx context.Context, in *LeaveSessionRequest, opts ...grpc.CallOption) (*LeaveSessionResponse, error)
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
 	// For transports whose answers come on another connection than the request.
 	Post(ctx context.Context, in *PostRequest, opts ...grpc.CallOption) (*PostResponse, error)
@@ -175,6 +179,16 @@ func (c *sessionServiceClient) Listen(ctx context.Context, in *ListenRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_ListenClient = grpc.ServerStreamingClient[ListenResponse]
 
+func (c *sessionServiceClient) LeaveSession(ctx context.Context, in *LeaveSessionRequest, opts ...grpc.CallOption) (*LeaveSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaveSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_LeaveSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) Post(ctx context.Context, in *PostRequest, opts ...grpc.CallOption) (*PostResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PostResponse)
@@ -265,6 +279,9 @@ type SessionServiceServer interface {
 	// OUT_OF_RANGE when events after it are no longer kept, INVALID_ARGUMENT when no event ever has such an id. ABORTED
 	// when another reader took the stream over.
 	Listen(*ListenRequest, grpc.ServerStreamingServer[ListenResponse]) error
+	// Ends a Listen of the session's standing stream in good order: what it was passed still arrives, then the stream ends,
+	// and the next reader begins behind that. Nothing happens where the reader is another one by now.
+	LeaveSession(context.Context, *LeaveSessionRequest) (*LeaveSessionResponse, error)
 	// Puts a message for the client on the session's standing stream, and waits while that holds too much already.
 	// For transports whose answers come on another connection than the request.
 	Post(context.Context, *PostRequest) (*PostResponse, error)
@@ -307,6 +324,9 @@ func (UnimplementedSessionServiceServer) Send(*SendRequest, grpc.ServerStreaming
 }
 func (UnimplementedSessionServiceServer) Listen(*ListenRequest, grpc.ServerStreamingServer[ListenResponse]) error {
 	return status.Error(codes.Unimplemented, "method Listen not implemented")
+}
+func (UnimplementedSessionServiceServer) LeaveSession(context.Context, *LeaveSessionRequest) (*LeaveSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaveSession not implemented")
 }
 func (UnimplementedSessionServiceServer) Post(context.Context, *PostRequest) (*PostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Post not implemented")
@@ -434,6 +454,24 @@ func _SessionService_Listen_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_ListenServer = grpc.ServerStreamingServer[ListenResponse]
 
+func _SessionService_LeaveSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaveSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).LeaveSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_LeaveSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).LeaveSession(ctx, req.(*LeaveSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SessionService_Post_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PostRequest)
 	if err := dec(in); err != nil {
@@ -560,6 +598,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LocateSession",
 			Handler:    _SessionService_LocateSession_Handler,
+		},
+		{
+			MethodName: "LeaveSession",
+			Handler:    _SessionService_LeaveSession_Handler,
 		},
 		{
 			MethodName: "Post",
