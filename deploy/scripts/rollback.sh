@@ -13,7 +13,7 @@ rollback.sh docker|compose|swarm|kubernetes|helm [ENVIRONMENT] [options]
                command, restart policy, rights, limits and logging; puts it back when the other does not become healthy
   compose      starts the services with the image --to, as many of each as there are; ENVIRONMENT production (the
                default) reads .env.prod where there is one
-  swarm        rolls erlmcp_erlmcp back to the specification before; --all: the other three services too
+  swarm        rolls erlmcp_erlmcp back to the specification before; --all: each of the four services that was updated
   kubernetes   undoes the last rollout of erlmcp-cluster, or goes to revision --to; --all: the other three too
   helm         rolls the release erlmcp back by one revision, or to revision --to
 
@@ -152,6 +152,10 @@ rollback_swarm() {
 	local services=(erlmcp_erlmcp) service
 	[ -z "$all" ] || services+=(erlmcp_erlmcp-session erlmcp_erlmcp-registry erlmcp_erlmcp-metrics)
 	for service in "${services[@]}"; do
+		if [ -n "$all" ] && [ "$(docker service inspect "$service" -f '{{if .PreviousSpec}}yes{{end}}')" != yes ]; then
+			say "$service stays as it is: it was not updated"
+			continue
+		fi
 		run docker service rollback "$service"
 	done
 }
