@@ -254,6 +254,8 @@ type OTel struct {
 	Endpoint string
 	// Protocol is grpc or http/protobuf.
 	Protocol string
+	// Traces is otlp, or none for metrics alone.
+	Traces string
 	// Metrics is otlp, or none for those that are only scraped.
 	Metrics string
 	Service string

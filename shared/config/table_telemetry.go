@@ -31,6 +31,12 @@ func telemetrySettings() []Setting {
 			at:      func(c *Config) any { return &c.OTel.Protocol },
 		},
 		{
+			Key: "otel.traces", Env: []string{"OTEL_TRACES_EXPORTER"}, Kind: Choice, Default: "otlp",
+			Choices: []string{"otlp", "none"},
+			Doc:     "none sends metrics only.",
+			at:      func(c *Config) any { return &c.OTel.Traces },
+		},
+		{
 			Key: "otel.metrics", Env: []string{"OTEL_METRICS_EXPORTER"}, Kind: Choice, Default: "otlp",
 			Choices: []string{"otlp", "none"},
 			Doc:     "none sends traces only; /metrics has the same series.",

@@ -135,10 +135,12 @@ func (p *process) observe(o config.OTel) (err error) {
 	ctx := context.Background()
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { p.log.Warn("traces or metrics are not sent", "error", err) }))
 	to := otlp.Collector{Endpoint: o.Endpoint, HTTP: o.Protocol == "http/protobuf", Service: o.Service, Version: build.Version, Node: p.cfg.Node}
-	if p.tracer, err = trace.New(ctx, trace.Config{Collector: to, Sampling: o.Sampling}); err != nil {
-		return err
+	if o.Traces != "none" {
+		if p.tracer, err = trace.New(ctx, trace.Config{Collector: to, Sampling: o.Sampling}); err != nil {
+			return err
+		}
+		p.onClose(p.tracer)
 	}
-	p.onClose(p.tracer)
 	if o.Metrics == "none" {
 		return nil
 	}
