@@ -82,7 +82,7 @@ type Listener interface {
 	// Notification takes a one-way message. It must not block for long.
 	Notification(method string, params json.RawMessage)
 	// Request answers a request of a legacy server (sampling, elicitation, roots, ping), and may wait for a
-	// human to do so. Exactly one of result and err is set.
+	// human to do so. Exactly one of result and err is set. ctx ends once the server has the answer, or wants none.
 	Request(ctx context.Context, method string, params json.RawMessage) (result json.RawMessage, err *jsonrpc.Error)
 }
 

@@ -1,9 +1,11 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -24,10 +26,12 @@ type memoir struct {
 	step   chan struct{} // lets a call of "count" go on
 	counts atomic.Int32  // calls of "count"
 	told   sync.Map      // "<session> <method> <what>" of log levels and subscriptions
+	deaf   atomic.Bool   // it takes no answers
+	missed chan struct{} // tells of one that it does not take
 }
 
 func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
-	m := &memoir{step: make(chan struct{})}
+	m := &memoir{step: make(chan struct{}), missed: make(chan struct{}, 10)}
 	m.server = sdk.NewServer(&sdk.Implementation{Name: "memoir", Version: "1"}, &sdk.ServerOptions{
 		SupportedProtocolVersions: []string{"2025-11-25", "2025-06-18"},
 		SubscribeHandler:          func(context.Context, *sdk.SubscribeRequest) error { return nil },
@@ -59,7 +63,23 @@ func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
 		}
 		return said(fmt.Sprint("hello ", answer.Content["name"])), nil
 	})
-	return m, spoken(t, "memoir", m.server, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)})
+	return m, spoken(t, "memoir", m.server, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}, m.hear)
+}
+
+// hear keeps answers from the server, while it is deaf, until whoever brings them goes away.
+func (m *memoir) hear(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && m.deaf.Load() {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			if message, err := jsonrpc.Parse(body); err == nil && message.IsResponse() {
+				m.missed <- struct{}{}
+				<-r.Context().Done()
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 const memoirURI = "memoir://diary"
@@ -208,6 +228,35 @@ func TestAQuestionOutlivesItsOwner(t *testing.T) {
 		m := rest.message()
 		if got := text(m.Result); got != "hello Ada" {
 			t.Errorf("then came %s %s %s%s", m.Method, m.Params, m.Result, m.Error)
+		}
+	})
+}
+
+// An answer that its owner has and its server has not is not lost with the owner, and the client is not told before that it
+// was taken.
+func TestAnAnswerOutlivesItsOwner(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, `{"name":"ask","arguments":{}}`)
+		question := call.until(mcp.MethodElicit)
+		m.deaf.Store(true)
+		taken := make(chan int, 1)
+		go func() {
+			taken <- c.at(1).respond(question.ID, `{"action":"accept","content":{"name":"Ada"}}`).status
+		}()
+		within(t, m.missed, "the answer, on its way to the server")
+		select {
+		case status := <-taken:
+			t.Errorf("the client was told %d before the server had its answer", status)
+		default:
+		}
+		m.deaf.Store(false)
+		leave()
+		if status := within(t, taken, "the end of the answer's request"); status != http.StatusAccepted {
+			t.Errorf("the client was told %d", status)
+		}
+		if got := text(call.answer().Result); got != "hello Ada" {
+			t.Errorf("the call gave %q", got)
 		}
 	})
 }

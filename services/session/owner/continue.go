@@ -115,9 +115,13 @@ func (s *session) goOn(ctx context.Context, c *call, had *again) bool {
 func (s *session) tookUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.takingUp--; s.takingUp == 0 {
-		clear(s.early)
+	if s.takingUp--; s.takingUp > 0 {
+		return
 	}
+	for _, q := range s.early {
+		close(q.over)
+	}
+	clear(s.early)
 }
 
 // again hears what a server tells a second time, and passes on only what the client was not told before.
