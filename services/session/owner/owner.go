@@ -446,6 +446,11 @@ func (o *Owner) end(ctx context.Context, id string, unlessHeard bool, reason str
 func (o *Owner) let(s *session) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.letNow(s)
+}
+
+// letNow is let with mu held.
+func (o *Owner) letNow(s *session) bool {
 	if o.sessions[s.record.ID] != s {
 		return false
 	}
@@ -456,12 +461,16 @@ func (o *Owner) let(s *session) bool {
 
 // moved drops a session that another process adopted: the store refused our epoch.
 func (o *Owner) moved(s *session) {
-	if !o.let(s) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.letNow(s) {
 		return
 	}
 	o.log.Warn("a session was adopted by another owner", "session", s.record.ID, "epoch", s.epoch)
 	s.cancel(errMoved)
-	o.closing.Go(s.close) // not waited for here: one of its own calls may have brought us here
+	// Not waited for here: one of its own calls may have brought us here. But begun while mu is held, so that who hands all
+	// sessions over waits for it.
+	o.closing.Go(s.close)
 }
 
 // Sessions is how many sessions this process owns.
