@@ -86,6 +86,13 @@ type Listener interface {
 	Request(ctx context.Context, method string, params json.RawMessage) (result json.RawMessage, err *jsonrpc.Error)
 }
 
+// Orderer is a Listener to whom it matters in which order the server asked.
+type Orderer interface {
+	Listener
+	// Next is called for one request after the other as they come, and gives who answers it. It must not block.
+	Next(method string, params json.RawMessage) Listener
+}
+
 // Errors of a Call. Whether a request that failed may be sent again depends on which it is.
 var (
 	// ErrNotSent: the request never reached the server; sending it again repeats nothing.

@@ -57,11 +57,17 @@ func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
 	})
 	m.server.AddTool(&sdk.Tool{Name: "count", InputSchema: schema}, m.count)
 	m.server.AddTool(&sdk.Tool{Name: "ask", InputSchema: schema}, func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
-		answer, err := req.Session.Elicit(ctx, &sdk.ElicitParams{Message: "your name?", RequestedSchema: json.RawMessage(`{"type":"object","properties":{"name":{"type":"string"}}}`)})
-		if err != nil {
-			return nil, err
+		var args struct{ More int }
+		_ = json.Unmarshal(req.Params.Arguments, &args) // there need not be any
+		names := "hello"
+		for range 1 + args.More {
+			answer, err := req.Session.Elicit(ctx, &sdk.ElicitParams{Message: "your name?", RequestedSchema: json.RawMessage(`{"type":"object","properties":{"name":{"type":"string"}}}`)})
+			if err != nil {
+				return nil, err
+			}
+			names += fmt.Sprint(" ", answer.Content["name"])
 		}
-		return said(fmt.Sprint("hello ", answer.Content["name"])), nil
+		return said(names), nil
 	})
 	return m, spoken(t, "memoir", m.server, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}, m.hear)
 }
@@ -228,6 +234,28 @@ func TestAQuestionOutlivesItsOwner(t *testing.T) {
 		m := rest.message()
 		if got := text(m.Result); got != "hello Ada" {
 			t.Errorf("then came %s %s %s%s", m.Method, m.Params, m.Result, m.Error)
+		}
+	})
+}
+
+// Of questions that are alike the one that was not answered before the owner left is answered behind it.
+func TestAQuestionThatWasAskedBeforeOutlivesItsOwner(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, _ *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, `{"name":"ask","arguments":{"more":2}}`)
+		names := []string{"Ada", "Bob", "Eve"}
+		for i, name := range names {
+			question := call.until(mcp.MethodElicit)
+			if i == 2 {
+				leave()
+				testkit.Eventually(t, func() bool { return s.owners[1].Sessions() == 1 }, patience)
+			}
+			if a := c.at(1).respond(question.ID, `{"action":"accept","content":{"name":"`+name+`"}}`); a.status != http.StatusAccepted {
+				t.Errorf("answered %d", a.status)
+			}
+		}
+		if got := text(call.answer().Result); got != "hello Ada Bob Eve" {
+			t.Errorf("the call gave %q", got)
 		}
 	})
 }

@@ -367,6 +367,9 @@ func (m *Mux) request(message *jsonrpc.Message, related *Call) {
 		return
 	}
 	method, params, id := message.Method, message.Params, message.ID // the message is the caller's
+	if o, ok := l.(upstream.Orderer); ok {
+		l = o.Next(method, params)
+	}
 	go func() {
 		defer m.asked.Done()
 		defer cancel() // as upstream.Listener has it
