@@ -108,8 +108,8 @@ func carryOut(ctx context.Context, c client, tool string, a arguments) *call {
 			if !made.again() && reported != float64(a.Steps) {
 				made.disorder = fmt.Sprintf("%v of %d progress notifications came", reported, a.Steps)
 			}
-		case err == nil && tool == asked && strings.Contains(text, unheard): // the client's answer was lost with its connection
-			made.outcome, made.detail = broken, text
+		case err == nil && tool == asked && strings.Contains(text, unheard):
+			made.outcome, made.detail, made.lost, made.unheard = broken, text, true, true
 		case err == nil:
 			made.outcome, made.detail = failed, "someone else's answer: "+text
 		case errors.Is(err, errBroken):

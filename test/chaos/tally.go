@@ -32,7 +32,8 @@ type call struct {
 	detail       string
 	work         time.Duration // that the upstream does for it
 	tries        int           // by the client
-	lost         bool          // the client waited in vain for an answer that was lost with its connection
+	lost         bool          // the client, or the upstream, waited in vain for an answer that was lost with its connection
+	unheard      bool          // it was the client's answer to a question of the upstream
 	disorder     string
 }
 
@@ -60,6 +61,10 @@ func (c *call) owned() bool {
 func (c *call) comesBack() bool {
 	return !strings.HasPrefix(c.client, "TCP") && !strings.HasPrefix(c.client, sdkSSE)
 }
+
+// postsOnce reports whether the client does not post an answer again whose connection broke. The SDK does not; the program
+// that is between on stdio does.
+func (c *call) postsOnce() bool { return !strings.HasPrefix(c.client, sdkStdio) }
 
 // disturbance is one process harmed for a time.
 type disturbance struct {
@@ -188,6 +193,8 @@ func (t *tally) violations(u *upstream) []string {
 			say("the outcome was lost, though no owner died: %s", c.detail)
 		case c.tool == keyed && (c.outcome == broken || c.outcome == notSent):
 			say("a call under a key had no answer: %s", c.detail)
+		case c.unheard && !(c.postsOnce() && t.excused(c, "gateway", "kill")):
+			say("the client's answer was lost: %s", c.detail)
 		// A connection's end does not say whether the gateway had taken what it did not answer.
 		case c.outcome == broken && !c.comesBack() && t.excused(c, "gateway", "roll"):
 		case c.outcome == broken && !t.excused(c, "gateway", "kill", "freeze"):
