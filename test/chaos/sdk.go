@@ -159,5 +159,9 @@ func (c *sdk) call(ctx context.Context, tool string, a arguments, progress func(
 	if text == nil {
 		return "", errors.New("the content is no text")
 	}
+	if c.kind == sdkSSE && strings.Contains(text.Text, unheard) { // the SDK gave up this connection as it could not post
+		c.close()
+		c.session = nil
+	}
 	return text.Text, nil
 }
