@@ -122,6 +122,7 @@ func carryOut(ctx context.Context, c client, tool string, a arguments) *call {
 		case errors.As(err, &no) && no.outcome != "":
 			made.outcome, made.detail = map[string]outcome{"unknown": unknown, "not_sent": notSent}[no.outcome], no.message
 			if tool == keyed && made.outcome == notSent && ctx.Err() == nil {
+				made.putOff = true
 				time.Sleep(50 * time.Millisecond) // as a client would
 				continue
 			}

@@ -34,6 +34,7 @@ type call struct {
 	tries        int           // by the client
 	lost         bool          // the client, or the upstream, waited in vain for an answer that was lost with its connection
 	unheard      bool          // it was the client's answer to a question of the upstream
+	putOff       bool          // it was refused as not sent, and the client sent it again
 	disorder     string
 }
 
@@ -257,8 +258,8 @@ type pause struct {
 
 // pauses are those of each client, by the kind of disturbance, the shortest first, of disturbances that stand alone: what
 // the one before did was over when it began, and what it did was before the next one. Calls whose answer was lost do not
-// count, for how long a client waits for what does not come is its own affair, nor do calls under a key that was lost,
-// which is known 10 s later.
+// count, for how long a client waits for what does not come is its own affair, nor do calls that were refused at once until
+// their client's keys could be kept, nor those under a key that was lost, which is known 10 s later.
 func (t *tally) pauses() map[string][]pause {
 	pauses := map[string][]pause{}
 	for i, d := range t.disturbances {
@@ -267,7 +268,7 @@ func (t *tally) pauses() map[string][]pause {
 		}
 		worst := map[string]pause{}
 		for _, c := range t.calls {
-			if c.lost || c.tool == keyed && c.outcome == unknown {
+			if c.lost || c.putOff || c.tool == keyed && c.outcome == unknown {
 				continue
 			}
 			if long := c.ended.Sub(c.began) - c.work; c.began.Before(d.ended) && c.ended.After(d.began) && long > worst[c.by].long {
