@@ -82,8 +82,15 @@ type Listener interface {
 	// Notification takes a one-way message. It must not block for long.
 	Notification(method string, params json.RawMessage)
 	// Request answers a request of a legacy server (sampling, elicitation, roots, ping), and may wait for a
-	// human to do so. Exactly one of result and err is set.
+	// human to do so. Exactly one of result and err is set. ctx ends once the server has the answer, or wants none.
 	Request(ctx context.Context, method string, params json.RawMessage) (result json.RawMessage, err *jsonrpc.Error)
+}
+
+// Orderer is a Listener to whom it matters in which order the server asked.
+type Orderer interface {
+	Listener
+	// Next is called for one request after the other as they come, and gives who answers it. It must not block.
+	Next(method string, params json.RawMessage) Listener
 }
 
 // Errors of a Call. Whether a request that failed may be sent again depends on which it is.

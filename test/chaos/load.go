@@ -108,8 +108,8 @@ func carryOut(ctx context.Context, c client, tool string, a arguments) *call {
 			if !made.again() && reported != float64(a.Steps) {
 				made.disorder = fmt.Sprintf("%v of %d progress notifications came", reported, a.Steps)
 			}
-		case err == nil && tool == asked && strings.Contains(text, unheard): // the client's answer was lost with its connection
-			made.outcome, made.detail = broken, text
+		case err == nil && tool == asked && strings.Contains(text, unheard):
+			made.outcome, made.detail, made.lost, made.unheard = broken, text, true, true
 		case err == nil:
 			made.outcome, made.detail = failed, "someone else's answer: "+text
 		case errors.Is(err, errBroken):
@@ -122,6 +122,7 @@ func carryOut(ctx context.Context, c client, tool string, a arguments) *call {
 		case errors.As(err, &no) && no.outcome != "":
 			made.outcome, made.detail = map[string]outcome{"unknown": unknown, "not_sent": notSent}[no.outcome], no.message
 			if tool == keyed && made.outcome == notSent && ctx.Err() == nil {
+				made.putOff = true
 				time.Sleep(50 * time.Millisecond) // as a client would
 				continue
 			}

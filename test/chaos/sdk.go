@@ -28,8 +28,12 @@ type sdk struct {
 	heard chan float64 // the progress of the call under way
 }
 
-// sdkSSE is the kind of client that has no way back to its session.
-const sdkSSE = "Go SDK, HTTP+SSE"
+// Kinds of clients of the SDK.
+const (
+	// sdkSSE has no way back to its session.
+	sdkSSE   = "Go SDK, HTTP+SSE"
+	sdkStdio = "Go SDK, stdio"
+)
 
 func newSDK(kind, view, version string, transport func() mcp.Transport) *sdk {
 	c := &sdk{kind: kind, view: view, version: version, transport: transport}
@@ -53,7 +57,7 @@ func newSDKSSE(c *cluster.Cluster, view, version string) *sdk {
 
 // newSDKStdio is a client that has a program of its own between it and the balancer.
 func newSDKStdio(c *cluster.Cluster, binary, view, version string) *sdk {
-	return newSDK("Go SDK, stdio", view, version, func() mcp.Transport {
+	return newSDK(sdkStdio, view, version, func() mcp.Transport {
 		return &mcp.CommandTransport{Command: exec.Command(binary, "stdio", "--connect", c.URL(view))}
 	})
 }
@@ -154,6 +158,10 @@ func (c *sdk) call(ctx context.Context, tool string, a arguments, progress func(
 	text, _ := result.Content[0].(*mcp.TextContent)
 	if text == nil {
 		return "", errors.New("the content is no text")
+	}
+	if c.kind == sdkSSE && strings.Contains(text.Text, unheard) { // the SDK gave up this connection as it could not post
+		c.close()
+		c.session = nil
 	}
 	return text.Text, nil
 }

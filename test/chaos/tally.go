@@ -32,7 +32,9 @@ type call struct {
 	detail       string
 	work         time.Duration // that the upstream does for it
 	tries        int           // by the client
-	lost         bool          // the client waited in vain for an answer that was lost with its connection
+	lost         bool          // the client, or the upstream, waited in vain for an answer that was lost with its connection
+	unheard      bool          // it was the client's answer to a question of the upstream
+	putOff       bool          // it was refused as not sent, and the client sent it again
 	disorder     string
 }
 
@@ -61,6 +63,10 @@ func (c *call) comesBack() bool {
 	return !strings.HasPrefix(c.client, "TCP") && !strings.HasPrefix(c.client, sdkSSE)
 }
 
+// postsOnce reports whether the client does not post an answer again whose connection broke. The SDK does not; the program
+// that is between on stdio does.
+func (c *call) postsOnce() bool { return !strings.HasPrefix(c.client, sdkStdio) }
+
 // disturbance is one process harmed for a time.
 type disturbance struct {
 	process, kind string
@@ -80,7 +86,7 @@ type tally struct {
 	began        time.Time
 	keys         int // that were used
 	// older says that the release before takes part, whose gateways lose, as they stop, what is on its way to a client
-	// that can't name events.
+	// that can't name events, and whose owners lose a client's answer that comes as they stop.
 	older bool
 }
 
@@ -167,10 +173,11 @@ func (t *tally) excused(c *call, role string, kinds ...string) bool {
 	return t.wasHarmed(c.began, c.ended, role, kinds...)
 }
 
-// mayBreak reports whether the end of a connection, as its gateway stopped in good order, may have cost a call its answer.
+// mayBreak reports whether a process that stopped in good order may have cost a call its answer.
 func (t *tally) mayBreak(c *call) bool {
 	// A connection's end does not say whether the gateway had taken what it did not answer.
-	return (!c.comesBack() || t.older && c.lost) && t.excused(c, "gateway", "roll")
+	return !c.comesBack() && t.excused(c, "gateway", "roll") ||
+		t.older && c.lost && (t.excused(c, "gateway", "roll") || t.excused(c, "session", "roll"))
 }
 
 // violations are the promises that were broken.
@@ -199,6 +206,8 @@ func (t *tally) violations(u *upstream) []string {
 			say("the outcome was lost, though no owner died: %s", c.detail)
 		case c.tool == keyed && (c.outcome == broken || c.outcome == notSent):
 			say("a call under a key had no answer: %s", c.detail)
+		case c.unheard && !t.older && !(c.postsOnce() && t.excused(c, "gateway", "kill")):
+			say("the client's answer was lost: %s", c.detail)
 		case c.outcome == broken && t.mayBreak(c):
 		case c.outcome == broken && !t.excused(c, "gateway", "kill", "freeze"):
 			say("the connection broke, though no gateway went away: %s", c.detail)
@@ -260,8 +269,8 @@ type pause struct {
 
 // pauses are those of each client, by the kind of disturbance, the shortest first, of disturbances that stand alone: what
 // the one before did was over when it began, and what it did was before the next one. Calls whose answer was lost do not
-// count, for how long a client waits for what does not come is its own affair, nor do calls under a key that was lost,
-// which is known 10 s later.
+// count, for how long a client waits for what does not come is its own affair, nor do calls that were refused at once until
+// their client's keys could be kept, nor those under a key that was lost, which is known 10 s later.
 func (t *tally) pauses() map[string][]pause {
 	pauses := map[string][]pause{}
 	for i, d := range t.disturbances {
@@ -270,7 +279,7 @@ func (t *tally) pauses() map[string][]pause {
 		}
 		worst := map[string]pause{}
 		for _, c := range t.calls {
-			if c.lost || c.tool == keyed && c.outcome == unknown {
+			if c.lost || c.putOff || c.tool == keyed && c.outcome == unknown {
 				continue
 			}
 			if long := c.ended.Sub(c.began) - c.work; c.began.Before(d.ended) && c.ended.After(d.began) && long > worst[c.by].long {

@@ -1,9 +1,11 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -24,10 +26,12 @@ type memoir struct {
 	step   chan struct{} // lets a call of "count" go on
 	counts atomic.Int32  // calls of "count"
 	told   sync.Map      // "<session> <method> <what>" of log levels and subscriptions
+	deaf   atomic.Bool   // it takes no answers
+	missed chan struct{} // tells of one that it does not take
 }
 
 func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
-	m := &memoir{step: make(chan struct{})}
+	m := &memoir{step: make(chan struct{}), missed: make(chan struct{}, 10)}
 	m.server = sdk.NewServer(&sdk.Implementation{Name: "memoir", Version: "1"}, &sdk.ServerOptions{
 		SupportedProtocolVersions: []string{"2025-11-25", "2025-06-18"},
 		SubscribeHandler:          func(context.Context, *sdk.SubscribeRequest) error { return nil },
@@ -53,13 +57,35 @@ func newMemoir(t *testing.T) (*memoir, *registryv1.Server) {
 	})
 	m.server.AddTool(&sdk.Tool{Name: "count", InputSchema: schema}, m.count)
 	m.server.AddTool(&sdk.Tool{Name: "ask", InputSchema: schema}, func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
-		answer, err := req.Session.Elicit(ctx, &sdk.ElicitParams{Message: "your name?", RequestedSchema: json.RawMessage(`{"type":"object","properties":{"name":{"type":"string"}}}`)})
-		if err != nil {
-			return nil, err
+		var args struct{ More int }
+		_ = json.Unmarshal(req.Params.Arguments, &args) // there need not be any
+		names := "hello"
+		for range 1 + args.More {
+			answer, err := req.Session.Elicit(ctx, &sdk.ElicitParams{Message: "your name?", RequestedSchema: json.RawMessage(`{"type":"object","properties":{"name":{"type":"string"}}}`)})
+			if err != nil {
+				return nil, err
+			}
+			names += fmt.Sprint(" ", answer.Content["name"])
 		}
-		return said(fmt.Sprint("hello ", answer.Content["name"])), nil
+		return said(names), nil
 	})
-	return m, spoken(t, "memoir", m.server, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)})
+	return m, spoken(t, "memoir", m.server, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}, m.hear)
+}
+
+// hear keeps answers from the server, while it is deaf, until whoever brings them goes away.
+func (m *memoir) hear(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && m.deaf.Load() {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			if message, err := jsonrpc.Parse(body); err == nil && message.IsResponse() {
+				m.missed <- struct{}{}
+				<-r.Context().Done()
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 const memoirURI = "memoir://diary"
@@ -208,6 +234,57 @@ func TestAQuestionOutlivesItsOwner(t *testing.T) {
 		m := rest.message()
 		if got := text(m.Result); got != "hello Ada" {
 			t.Errorf("then came %s %s %s%s", m.Method, m.Params, m.Result, m.Error)
+		}
+	})
+}
+
+// Of questions that are alike the one that was not answered before the owner left is answered behind it.
+func TestAQuestionThatWasAskedBeforeOutlivesItsOwner(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, _ *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, `{"name":"ask","arguments":{"more":2}}`)
+		names := []string{"Ada", "Bob", "Eve"}
+		for i, name := range names {
+			question := call.until(mcp.MethodElicit)
+			if i == 2 {
+				leave()
+				testkit.Eventually(t, func() bool { return s.owners[1].Sessions() == 1 }, patience)
+			}
+			if a := c.at(1).respond(question.ID, `{"action":"accept","content":{"name":"`+name+`"}}`); a.status != http.StatusAccepted {
+				t.Errorf("answered %d", a.status)
+			}
+		}
+		if got := text(call.answer().Result); got != "hello Ada Bob Eve" {
+			t.Errorf("the call gave %q", got)
+		}
+	})
+}
+
+// An answer that its owner has and its server has not is not lost with the owner, and the client is not told before that it
+// was taken.
+func TestAnAnswerOutlivesItsOwner(t *testing.T) {
+	onEachWay(t, func(t *testing.T, s *site, m *memoir, leave func() func()) {
+		c := s.legacy(0, "", mcp.V2025_11_25)
+		call := c.begin("1", mcp.MethodToolsCall, `{"name":"ask","arguments":{}}`)
+		question := call.until(mcp.MethodElicit)
+		m.deaf.Store(true)
+		taken := make(chan int, 1)
+		go func() {
+			taken <- c.at(1).respond(question.ID, `{"action":"accept","content":{"name":"Ada"}}`).status
+		}()
+		within(t, m.missed, "the answer, on its way to the server")
+		select {
+		case status := <-taken:
+			t.Errorf("the client was told %d before the server had its answer", status)
+		default:
+		}
+		m.deaf.Store(false)
+		leave()
+		if status := within(t, taken, "the end of the answer's request"); status != http.StatusAccepted {
+			t.Errorf("the client was told %d", status)
+		}
+		if got := text(call.answer().Result); got != "hello Ada" {
+			t.Errorf("the call gave %q", got)
 		}
 	})
 }

@@ -382,14 +382,18 @@ func served(t *testing.T, name string, h http.Handler) *registryv1.Server {
 }
 
 // spoken serves a server of the official SDK, and ends the sessions that nobody ended: those of owners that left them to
-// others.
-func spoken(t *testing.T, name string, server *sdk.Server, o *sdk.StreamableHTTPOptions) *registryv1.Server {
+// others. What is between it and its clients is optional.
+func spoken(t *testing.T, name string, server *sdk.Server, o *sdk.StreamableHTTPOptions, between ...func(http.Handler) http.Handler) *registryv1.Server {
 	t.Cleanup(func() {
 		for session := range server.Sessions() {
 			_ = session.Close()
 		}
 	})
-	return served(t, name, sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, o))
+	var h http.Handler = sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, o)
+	for _, b := range between {
+		h = b(h)
+	}
+	return served(t, name, h)
 }
 
 func must(t *testing.T, err error) {

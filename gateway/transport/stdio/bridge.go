@@ -167,6 +167,10 @@ func (l *link) take(ctx context.Context, data []byte) {
 		}
 		l.tasks.Go(func() {
 			defer func() { <-l.oneWay }()
+			if m.IsResponse() {
+				l.bring(ctx, data)
+				return
+			}
 			l.sendLegacy(ctx, &m, data)
 			if m.Method == mcp.MethodCancelled {
 				l.abandon(jsonrpc.Get(m.Params, "requestId")) // the endpoint knows, and will not answer

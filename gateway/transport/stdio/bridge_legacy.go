@@ -58,6 +58,12 @@ func (l *link) inSession(ctx context.Context, method string, body []byte) (*http
 	return r, nil
 }
 
+// How often something is tried whose connection breaks, and by how much more is waited each time.
+const (
+	maxAttempts = 10
+	pause       = 200 * time.Millisecond
+)
+
 // sendLegacy passes a message of the session on and its answer, if it has one, back.
 func (l *link) sendLegacy(ctx context.Context, m *jsonrpc.Message, data []byte) {
 	r, err := l.inSession(ctx, http.MethodPost, data)
@@ -66,8 +72,8 @@ func (l *link) sendLegacy(ctx context.Context, m *jsonrpc.Message, data []byte) 
 	}
 	answer, last, err := l.exchange(ctx, r, m.ID)
 	// A stream that broke is taken up behind the last event that came.
-	for attempt := 0; answer == nil && last != "" && ctx.Err() == nil && !l.isWithdrawn(m.ID) && attempt < 10; attempt++ {
-		if !sleep(ctx, time.Duration(attempt)*200*time.Millisecond) {
+	for attempt := 0; answer == nil && last != "" && ctx.Err() == nil && !l.isWithdrawn(m.ID) && attempt < maxAttempts; attempt++ {
+		if !sleep(ctx, time.Duration(attempt)*pause) {
 			return
 		}
 		if r, err = l.inSession(ctx, http.MethodGet, nil); err != nil {
@@ -85,6 +91,29 @@ func (l *link) sendLegacy(ctx context.Context, m *jsonrpc.Message, data []byte) 
 	case m.IsRequest() && ctx.Err() == nil && err != nil && !l.isWithdrawn(m.ID):
 		l.write(l.unreachable(m.ID, err))
 	}
+}
+
+// bring passes on an answer of the client to what it was asked, until the endpoint takes or refuses it. It may come there
+// twice: nobody waits for it then.
+func (l *link) bring(ctx context.Context, answer []byte) {
+	for attempt := range maxAttempts {
+		if !sleep(ctx, time.Duration(attempt)*pause) {
+			return
+		}
+		r, err := l.inSession(ctx, http.MethodPost, answer)
+		if err != nil {
+			return
+		}
+		response, err := l.Client.Do(r)
+		if err != nil {
+			continue
+		}
+		_ = response.Body.Close()
+		if response.StatusCode < http.StatusInternalServerError {
+			return
+		}
+	}
+	l.Log.WarnContext(ctx, "an answer of the client did not reach the endpoint")
 }
 
 func (l *link) exchange(ctx context.Context, r *http.Request, id json.RawMessage) (answer []byte, last string, err error) {

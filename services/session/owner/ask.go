@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
@@ -16,6 +17,20 @@ type answer struct {
 	result json.RawMessage
 	err    *jsonrpc.Error
 }
+
+// question is a request of ours to the client.
+type question struct {
+	answered chan answer   // of capacity 1
+	over     chan struct{} // closed once the server has the answer, or wants none
+}
+
+func newQuestion() *question {
+	return &question{answered: make(chan answer, 1), over: make(chan struct{})}
+}
+
+// takeTime is how long a client's answer waits at most for its server to take it. One that lives does so in milliseconds,
+// and clients, and what is between, wait longer than that for what they send.
+const takeTime = 5 * time.Second
 
 // ask sends a server's request to the client, on the stream of the call it belongs to, and waits for the
 // answer. Its id is 128 random bits, so nobody can answer who was not asked. Servers may withdraw what they asked and ask
@@ -31,32 +46,38 @@ func (s *session) ask(ctx context.Context, to emitter, method string, params jso
 	return s.await(ctx, to, id, func() { to.emit(jsonrpc.Request(id, method, params), false) })
 }
 
-// await waits for the client's answer to a request, which send sends if it was not sent before.
+// await waits for the client's answer to a request, which send sends if it was not sent before. ctx must end once the
+// server has the answer, as that of upstream.Listener's Request does.
 func (s *session) await(ctx context.Context, to emitter, id json.RawMessage, send func()) (json.RawMessage, *jsonrpc.Error) {
-	waiting := make(chan answer, 1)
 	s.mu.Lock()
-	full := len(s.asked) >= maxAsked
-	if early, ok := s.early[string(id)]; ok {
-		waiting <- early
-	} else if !full {
-		s.asked[string(id)] = waiting
+	q := s.early[string(id)]
+	full := q == nil && len(s.asked) >= maxAsked
+	if q == nil {
+		q = newQuestion()
+	}
+	if !full {
+		delete(s.early, string(id))
+		s.asked[string(id)] = q
 	}
 	s.mu.Unlock()
 	if full {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests to this client wait for an answer")
 	}
-	defer func() {
+	over := func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.asked, string(id))
-	}()
+		close(q.over)
+	}
 	if send != nil {
 		send()
 	}
 	select {
-	case a := <-waiting:
+	case a := <-q.answered:
+		context.AfterFunc(ctx, over)
 		return a.result, a.err
 	case <-ctx.Done():
+		over()
 		if errors.Is(context.Cause(ctx), upstream.ErrLeft) { // it goes on waiting elsewhere
 			return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the question was left to another process")
 		}
@@ -67,21 +88,48 @@ func (s *session) await(ctx context.Context, to emitter, id json.RawMessage, sen
 	}
 }
 
-// answer hands a client's response to whoever waits for it. One that nobody waits for is dropped, unless calls of the
-// owner before are being taken up, which may have asked.
-func (s *session) answer(m *jsonrpc.Message) {
+// answer hands a client's response to whoever waits for it, and waits until the server has it, for takeTime at most:
+// where this process dies before, whoever brought it brings it to the next owner. One that nobody waits for is dropped,
+// unless calls of the owner before are being taken up, which may have asked. ErrStopped where the session lives on
+// elsewhere, and the question with it.
+func (s *session) answer(ctx context.Context, m *jsonrpc.Message) error {
 	a := answer{result: m.Result}
 	if m.Error != nil {
 		a = answer{err: jsonrpc.ParseError(m.Error)}
 	}
+	if q := s.question(m.ID); q != nil {
+		select {
+		case q.answered <- a:
+		default: // it was brought before
+		}
+		late := time.NewTimer(takeTime)
+		defer late.Stop()
+		select {
+		case <-q.over:
+		case <-late.C:
+		case <-ctx.Done():
+		case <-s.ctx.Done():
+		}
+	}
+	if errors.Is(context.Cause(s.ctx), ErrStopped) {
+		return ErrStopped
+	}
+	return nil
+}
+
+// question is the one that a client answers; nil where nobody wants the answer.
+func (s *session) question(id json.RawMessage) *question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if waiting := s.asked[string(m.ID)]; waiting != nil {
-		delete(s.asked, string(m.ID))
-		waiting <- a
-	} else if s.takingUp > 0 && len(s.early) < maxAsked {
-		s.early[string(m.ID)] = a
+	q := s.asked[string(id)]
+	if q == nil && s.takingUp > 0 {
+		q = s.early[string(id)]
+		if q == nil && len(s.early) < maxAsked {
+			q = newQuestion()
+			s.early[string(id)] = q
+		}
 	}
+	return q
 }
 
 // emitter puts messages on a stream to the client.

@@ -115,9 +115,13 @@ func (s *session) goOn(ctx context.Context, c *call, had *again) bool {
 func (s *session) tookUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.takingUp--; s.takingUp == 0 {
-		clear(s.early)
+	if s.takingUp--; s.takingUp > 0 {
+		return
 	}
+	for _, q := range s.early {
+		close(q.over)
+	}
+	clear(s.early)
 }
 
 // again hears what a server tells a second time, and passes on only what the client was not told before.
@@ -155,18 +159,26 @@ func (a *again) Notification(method string, params json.RawMessage) {
 	}
 }
 
-// Request implements upstream.Listener. The client's answer to a question that it was asked before may still come; one
-// that came before is known to the server.
-func (a *again) Request(ctx context.Context, method string, params json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+// Next implements upstream.Orderer: of questions that are alike, the client was asked the first one first.
+func (a *again) Next(method string, params json.RawMessage) upstream.Listener {
 	key := method + "\x00" + string(params)
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	ids := a.asked[key]
-	if len(ids) > 0 {
-		a.asked[key] = ids[1:]
-	}
-	a.mu.Unlock()
 	if len(ids) == 0 {
-		return a.heard.Request(ctx, method, params)
+		return a.heard
 	}
-	return a.session.await(ctx, a.to, ids[0], nil)
+	a.asked[key] = ids[1:]
+	return reasked{a.heard, ids[0]}
+}
+
+// reasked answers a question that the client was asked before, under an id.
+type reasked struct {
+	heard
+	id json.RawMessage
+}
+
+// Request implements upstream.Listener. The client's answer may still come; one that came before is known to the server.
+func (r reasked) Request(ctx context.Context, _ string, _ json.RawMessage) (json.RawMessage, *jsonrpc.Error) {
+	return r.session.await(ctx, r.to, r.id, nil)
 }

@@ -152,7 +152,7 @@ func TestASessionHasABoundOnItsCallsAndQuestions(t *testing.T) {
 		t.Error("an id under way was begun again")
 	}
 	for i := range maxAsked {
-		s.asked[fmt.Sprint(i)] = make(chan answer, 1)
+		s.asked[fmt.Sprint(i)] = newQuestion()
 	}
 	if _, refused := s.ask(t.Context(), standingEmitter{s}, "roots/list", nil); refused == nil {
 		t.Error("a question beyond the limit was asked")

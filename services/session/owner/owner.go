@@ -382,14 +382,14 @@ func (o *Owner) Request(ctx context.Context, id string, asked Asked, send func(E
 	return s.request(ctx, asked, send)
 }
 
-// Deliver takes a notification or response of a session's client.
+// Deliver takes a notification or response of a session's client. A response was handed on when it returns; ErrStopped
+// where it must be brought to the session's next owner.
 func (o *Owner) Deliver(ctx context.Context, id string, m *jsonrpc.Message) error {
 	s, err := o.session(ctx, id)
 	if err != nil {
 		return err
 	}
-	s.deliver(ctx, m)
-	return nil
+	return s.deliver(ctx, m)
 }
 
 // Listen passes on a session's standing stream or the rest of one of its streams: ErrGone, ErrEventID, ErrDisplaced, and

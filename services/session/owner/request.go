@@ -426,7 +426,9 @@ func (s *session) gather(ctx context.Context, from heard, requests json.RawMessa
 		if need := capabilityFor(method); need == "" || jsonrpc.Get(s.client.Load().Capabilities, need) == nil {
 			return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs %q of the client, which it can't do", method)
 		}
-		result, err := from.Request(ctx, method, jsonrpc.Get(request, "params"))
+		asking, taken := context.WithCancel(ctx) // its answer is of use to no other owner: the call can't be continued there
+		result, err := from.Request(asking, method, jsonrpc.Get(request, "params"))
+		taken()
 		if err != nil {
 			return nil, err
 		}

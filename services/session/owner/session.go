@@ -44,8 +44,8 @@ type session struct {
 	calls    map[string]*call         // by the client's raw request id
 	unread   map[string]*call         // whose streams broke, and which may have ended since; by id
 	streams  map[string]*stream       // of the calls, by name
-	asked    map[string]chan answer   // by the id of our request to the client
-	early    map[string]answer        // to requests of the owner before, that came before their calls were taken up
+	asked    map[string]*question     // by the id of our request to the client
+	early    map[string]*question     // of the owner before, that were answered before their calls were taken up
 	takingUp int                      // calls of the owner before
 	slots    map[string]*slot         // by server
 	before   map[string]*Conversation // that the owner before had, by server, until they are taken up
@@ -106,8 +106,8 @@ func newSession(o *Owner, record store.Record, epoch uint64) *session {
 		calls:    map[string]*call{},
 		unread:   map[string]*call{},
 		streams:  map[string]*stream{},
-		asked:    map[string]chan answer{},
-		early:    map[string]answer{},
+		asked:    map[string]*question{},
+		early:    map[string]*question{},
 		slots:    map[string]*slot{},
 		before:   map[string]*Conversation{},
 		subs:     map[string]*resource{},
@@ -293,11 +293,10 @@ func (s *session) endBefore() {
 }
 
 // deliver takes a notification or response of the client.
-func (s *session) deliver(ctx context.Context, m *jsonrpc.Message) {
+func (s *session) deliver(ctx context.Context, m *jsonrpc.Message) error {
 	s.touch()
 	if m.IsResponse() {
-		s.answer(m)
-		return
+		return s.answer(ctx, m)
 	}
 	switch m.Method {
 	case mcp.MethodCancelled:
@@ -315,6 +314,7 @@ func (s *session) deliver(ctx context.Context, m *jsonrpc.Message) {
 			}
 		}
 	}
+	return nil
 }
 
 func (s *session) openSlots() []*slot {

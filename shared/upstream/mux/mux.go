@@ -367,9 +367,12 @@ func (m *Mux) request(message *jsonrpc.Message, related *Call) {
 		return
 	}
 	method, params, id := message.Method, message.Params, message.ID // the message is the caller's
+	if o, ok := l.(upstream.Orderer); ok {
+		l = o.Next(method, params)
+	}
 	go func() {
 		defer m.asked.Done()
-		defer cancel()
+		defer cancel() // as upstream.Listener has it
 		defer func() { // after the answer is sent: a server that takes none can't pile them up here
 			m.mu.Lock()
 			defer m.mu.Unlock()
