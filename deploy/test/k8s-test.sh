@@ -180,7 +180,7 @@ unfailed() { # STEP: no call failed until now, and calls are still made
 	k logs load | grep SLOW || true
 	echo "no failed call in $after until now ($1)"
 }
-counted() { k exec load -- sh -c 'cat /tmp/worker.* 2>/dev/null' | awk '{n += $1} END {print n + 0}'; }
+counted() { k exec load -- sh -c 'cat /tmp/worker.* 2>/dev/null || true' | awk '{n += $1} END {print n + 0}'; }
 stop_load() {
 	local i line
 	k exec load -- touch /tmp/stop
