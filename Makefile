@@ -139,13 +139,17 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	  echo "fuzz $$one"; (cd "$$(dirname "$${one%%:*}")" && go test -run '^$$' -fuzz "^$${one##*:}\$$" -fuzztime $(FUZZTIME) .); \
 	done
 
-.PHONY: conformance
-conformance: build ## Run the official conformance suite, against one process and against a cluster (needs npm)
+# The suite waits most of the time, so what is one process and the cluster are tried side by side, each in its directory.
+.PHONY: conformance conformance-process conformance-cluster
+conformance: ## Run the official conformance suite, against one process and against a cluster (needs npm)
+	$(MAKE) -j 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) conformance-process conformance-cluster
+conformance-process: build
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -build .build/conformance
-	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -cluster -build .build/conformance-cluster
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -era modern -build .build/conformance
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -era legacy -promote -build .build/conformance
 	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -promote -set "required 2026-07-28" -build .build/conformance
+conformance-cluster: build
+	go run ./test/conformance/cmd/conformance -erlmcp $(BIN)/erlmcp -cluster -build .build/conformance-cluster
 
 .PHONY: chaos
 CHAOS ?= 10m

@@ -132,6 +132,7 @@ func TestTracesAreKeptAsTheClientOrTheRateSays(t *testing.T) {
 // What is logged of a call, at the gateway and at its owner, names its trace, and so does the slowest of a bucket in
 // /metrics.
 func TestLogsAndMetricsNameTheTrace(t *testing.T) {
+	t.Parallel()
 	c, p := newCollector(t), &parents{}
 	many := cluster.RunCluster(t, cluster.Erlmcp{
 		Binary: erlmcp, Config: fmt.Sprintf("servers:\n  - {name: modern, url: %q}\n  - {name: legacy, url: %q}\n", p.served(t, true), p.served(t, false)),

@@ -17,6 +17,7 @@ import (
 
 // Processes that are started before their stores wait for them, and need no restart by anybody.
 func TestProcessesWaitForTheirStores(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := cluster.RunCluster(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir}, cluster.Layout{Durable: true})
 	waiting := []*cluster.Node{c.Metrics, c.Registry, c.Sessions[0]}

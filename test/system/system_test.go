@@ -5,6 +5,7 @@ package system
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -38,6 +39,9 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "erlmcp-system-")
 	if err == nil {
 		err = build(dir)
+	}
+	if err == nil {
+		err = flag.Set("test.parallel", "4") // tests that run beside others mostly wait; a flag that is given comes later
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -246,6 +250,7 @@ func makeKeyWith(t *testing.T, up *cluster.Node, admin, request string) string {
 
 // In production nothing is open: the first start makes an administrator's key, and with it everything can be done.
 func TestProductionAsksForAKey(t *testing.T) {
+	t.Parallel()
 	production := []string{"ERLMCP_ENV=production", "ERLMCP_DEMO=true"}
 	dir := t.TempDir()
 	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir, Env: production})

@@ -154,6 +154,7 @@ func taskPromises(t *testing.T, c *taskClient) {
 // When its owner dies, a call that repeats nothing is carried out again, and any other task says that its outcome is
 // unknown. None stays as it is for ever.
 func TestTasksOutliveTheirOwner(t *testing.T) {
+	t.Parallel()
 	config := "servers:\n"
 	views := []string{"one", "two", "three", "four"} // so that both owners have some
 	for i, view := range views {
@@ -287,6 +288,7 @@ func (c *taskClient) settle(t *testing.T, id string) (task object) {
 
 // An owner that hangs is replaced, and what it does when it wakes up changes nothing.
 func TestAFrozenOwnersTasksAreAdopted(t *testing.T) {
+	t.Parallel()
 	config := "servers:\n  - {name: plain, url: \"" + cluster.RunFixtures(t, fixtures, "modern", "-no-tasks").URL + "\"}\n"
 	many := cluster.RunCluster(t, cluster.Erlmcp{Binary: erlmcp, Config: config, Env: promoteSoon}, cluster.Layout{})
 	awaitServers(t, place{rest: cluster.Address(many.Gateways[0].Ports.API)}, 1)
@@ -318,6 +320,7 @@ func TestAFrozenOwnersTasksAreAdopted(t *testing.T) {
 
 // A task is its principal's, whoever else knows its id; and a principal has only so many.
 func TestATaskIsItsPrincipalsOnly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	up := cluster.RunUp(t, cluster.Erlmcp{
 		Binary: erlmcp, Dir: dir, Env: append(promoteSoon, "ERLMCP_ENV=production", "ERLMCP_TASKS_PER_PRINCIPAL=2"),

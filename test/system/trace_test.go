@@ -140,6 +140,7 @@ func callTraced(t *testing.T, url, tool, meta string, header map[string]string) 
 // A trace that a client begins goes on through gateway and owner to the server, of either era, a program's or gRPC's, and
 // can be seen whole at the collector; one that is malformed is not taken for one.
 func TestATraceIsWhole(t *testing.T) {
+	t.Parallel()
 	c, p := newCollector(t), &parents{}
 	many := cluster.RunCluster(t, cluster.Erlmcp{
 		Binary: erlmcp, Env: []string{"OTEL_ENABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT=" + c.url, "OTEL_BSP_SCHEDULE_DELAY=100"},

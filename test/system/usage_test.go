@@ -20,6 +20,7 @@ import (
 
 // Usage can be summed by the tenants of keys, and asked for of one.
 func TestUsageIsSummedByTenant(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	up := cluster.RunUp(t, cluster.Erlmcp{Binary: erlmcp, Dir: dir, Env: []string{"ERLMCP_ENV=production", "ERLMCP_DEMO=true"}})
 	admin := firstKey(t, dir, "up")
