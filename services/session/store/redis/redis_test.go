@@ -51,9 +51,13 @@ func open(t testing.TB, limits store.Limits) storetest.Opened {
 	return opened(t, connect(t, redisx.Settings{URL: "redis://" + testkit.Redis(t)}), limits)
 }
 
-func TestStore(t *testing.T) { storetest.Run(t, open) }
+func TestStore(t *testing.T) {
+	t.Parallel() // beside the cluster's: both wait most of the time
+	storetest.Run(t, open)
+}
 
 func TestStoreOnACluster(t *testing.T) {
+	t.Parallel()
 	// One for all, because a cluster takes seconds to start.
 	settings := redisx.Settings{Mode: redisx.Cluster, Addresses: []string{testkit.RedisCluster(t)}}
 	storetest.Run(t, func(t testing.TB, limits store.Limits) storetest.Opened {
