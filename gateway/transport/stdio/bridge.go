@@ -167,7 +167,7 @@ func (l *link) take(ctx context.Context, data []byte) {
 		}
 		l.tasks.Go(func() {
 			defer func() { <-l.oneWay }()
-			if m.IsResponse() {
+			if !batch && m.IsResponse() {
 				l.bring(ctx, data)
 				return
 			}
