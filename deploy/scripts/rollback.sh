@@ -149,10 +149,11 @@ rollback_compose() {
 }
 
 rollback_swarm() {
-	local services=(erlmcp_erlmcp) service
+	local services=(erlmcp_erlmcp) service updated
 	[ -z "$all" ] || services+=(erlmcp_erlmcp-session erlmcp_erlmcp-registry erlmcp_erlmcp-metrics)
 	for service in "${services[@]}"; do
-		if [ -n "$all" ] && [ "$(docker service inspect "$service" -f '{{if .PreviousSpec}}yes{{end}}')" != yes ]; then
+		updated=$(docker service inspect "$service" -f '{{if .PreviousSpec}}yes{{end}}') || fail "there is no service $service"
+		if [ -n "$all" ] && [ "$updated" != yes ]; then
 			say "$service stays as it is: it was not updated"
 			continue
 		fi

@@ -388,7 +388,7 @@ func (s *Session) Attend(ctx, leaving context.Context, out Stream) error {
 		}
 	})()
 	return s.follows(ctx, &sessionv1.ListenRequest{Acknowledge: true}, func(req *sessionv1.ListenRequest) error {
-		if leaving.Err() != nil {
+		if leaving.Err() != nil && req.GetAfter() == "" {
 			return nil
 		}
 		req.Reader = rand.Text()
@@ -398,7 +398,8 @@ func (s *Session) Attend(ctx, leaving context.Context, out Stream) error {
 		}
 		defer events.end()
 		defer context.AfterFunc(leaving, func() {
-			if s.leave(ctx, req.GetReader()) != nil {
+			// From an owner that goes too all comes that it sent, and the next one is told what that was.
+			if err := s.leave(ctx, req.GetReader()); err != nil && !absent(err) {
 				cancel()
 			}
 		})()
@@ -408,6 +409,9 @@ func (s *Session) Attend(ctx, leaving context.Context, out Stream) error {
 
 // leave has the owner end the standing stream of a reader.
 func (s *Session) leave(ctx context.Context, reader string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	owner, err := s.engine.config.Owners.Session(s.facts.Load().GetAddress())
 	if err == nil {
 		_, err = owner.LeaveSession(ctx, &sessionv1.LeaveSessionRequest{SessionId: s.facts.Load().GetSessionId(), Reader: reader})

@@ -168,8 +168,8 @@ func (s *Service) Listen(req *sessionv1.ListenRequest, to grpc.ServerStreamingSe
 }
 
 // LeaveSession implements sessionv1.SessionServiceServer.
-func (s *Service) LeaveSession(ctx context.Context, req *sessionv1.LeaveSessionRequest) (*sessionv1.LeaveSessionResponse, error) {
-	if err := s.owner.Leave(ctx, req.GetSessionId(), req.GetReader()); err != nil {
+func (s *Service) LeaveSession(_ context.Context, req *sessionv1.LeaveSessionRequest) (*sessionv1.LeaveSessionResponse, error) {
+	if err := s.owner.Leave(req.GetSessionId(), req.GetReader()); err != nil {
 		return nil, s.status(err)
 	}
 	return &sessionv1.LeaveSessionResponse{}, nil
@@ -317,7 +317,7 @@ func (s *Service) status(err error) error {
 		return status.Error(codes.AlreadyExists, err.Error())
 	case errors.Is(err, owner.ErrDisplaced):
 		return status.Error(codes.Aborted, err.Error())
-	case errors.Is(err, owner.ErrFull):
+	case errors.Is(err, owner.ErrFull), errors.Is(err, owner.ErrBusy):
 		return status.Error(codes.ResourceExhausted, err.Error())
 	case errors.Is(err, owner.ErrGone):
 		return status.Error(codes.OutOfRange, err.Error())

@@ -82,7 +82,7 @@ func (u *upstream) carryOut(ctx context.Context, r *mcp.CallToolRequest, a argum
 }
 
 // askTime is how long a client may take to answer: one that is gone does not.
-const askTime = 15 * time.Second
+const askTime = 30 * time.Second
 
 // unheard is what the tool says whose client did not answer.
 const unheard = "the client did not answer"

@@ -93,6 +93,7 @@ func TestRollingSwarmBackNamesItsServices(t *testing.T) {
 		"erlmcp_erlmcp": updated, "erlmcp_erlmcp-session": updated, "erlmcp_erlmcp-registry": {{}}, "erlmcp_erlmcp-metrics": updated,
 	}})
 	want := []string{"service rollback erlmcp_erlmcp", "service rollback erlmcp_erlmcp-session", "service rollback erlmcp_erlmcp-metrics"}
+	refuses(t, newEngine(t, engine{}).Env, "there is no service erlmcp_erlmcp", "rollback.sh", "swarm", "--all")
 	runs(t, stand.Env, "rollback.sh", "swarm")
 	if diff := cmp.Diff(want[:1], stand.trace(t)); diff != "" {
 		t.Error(diff)

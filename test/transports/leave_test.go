@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/shared/access"
@@ -25,38 +26,59 @@ func TestADrainingGatewayLosesNothingThatIsOnItsWay(t *testing.T) {
 				session, err := staying.engine.Session(t.Context(), engine.Client{Principal: access.Principal{ID: "anonymous"}}, c.session)
 				must(t, err)
 
-				const numbers, drained = 1000, 300
-				said := make(chan error, 1)
+				// One number after the other is said, from before the gateway stops to after it has.
+				const drained, behind = 100, 100
+				said := make(chan int, 1)
 				go func() {
-					for n := 1; n <= numbers; n++ {
-						if n == drained {
+					last := 0
+					for n := 1; last == 0 || n <= last; n++ {
+						switch {
+						case n == drained:
 							stopping.drain()
+						case last == 0 && closed(c.ended):
+							last = n + behind
 						}
 						if err := session.Post(t.Context(), fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/x","params":{"n":%d}}`, n)); err != nil {
-							said <- err
-							return
+							t.Error(err)
+							break
 						}
 					}
-					said <- nil
+					said <- last
 				}()
-				within(t, c.ended, "the end of the connection")
+				before := 0
+				for open := true; open; {
+					select {
+					case m := <-c.notes:
+						before++
+						expectNumber(t, m, before)
+					case <-c.ended:
+						open = len(c.notes) > 0
+					case <-time.After(patience):
+						t.Fatal("the connection does not end")
+					}
+				}
+				numbers := within(t, said, "the end of what is said")
+				if before < drained/2 || before >= numbers {
+					t.Errorf("%d of %d numbers came on the connection that ended", before, numbers)
+				}
 				s.gateways = []*gateway{staying}
 				again := newClientFrom(t, s, w, how, c)
-				must(t, within(t, said, "the end of what is said"))
-				close(c.notes)
-				before := 0
-				for m := range c.notes {
-					before++
-					expectNumber(t, m, before)
-				}
-				if before == 0 {
-					t.Error("nothing came before the gateway stopped")
-				}
 				for n := before + 1; n <= numbers; n++ {
 					expectNumber(t, again.note("notifications/x"), n)
 				}
+				must(t, session.Post(t.Context(), []byte(`{"jsonrpc":"2.0","method":"notifications/x","params":{"n":0}}`)))
+				expectNumber(t, again.note("notifications/x"), 0) // and nothing in between
 			})
 		}
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -94,7 +94,7 @@ func (c *connection) listen(ctx, leaving context.Context, token string, to *stan
 	wait := firstWait
 	for leaving.Err() == nil {
 		began := time.Now()
-		s, err := c.server.Engine.Session(ctx, c.client, token)
+		s, err := c.server.Engine.Session(leaving, c.client, token)
 		if err == nil {
 			err = s.Attend(ctx, leaving, to)
 		}

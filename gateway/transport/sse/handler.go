@@ -290,7 +290,7 @@ func (h *Handler) follow(s *stream, c engine.Client, token string) {
 	wait := firstWait
 	for leaving.Err() == nil {
 		began := time.Now()
-		session, err := h.Engine.Session(s.ctx, c, token)
+		session, err := h.Engine.Session(leaving, c, token)
 		if err == nil {
 			err = session.Attend(s.ctx, leaving, s)
 		}

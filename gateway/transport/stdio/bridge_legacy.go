@@ -109,9 +109,13 @@ func (l *link) bring(ctx context.Context, answer []byte) {
 			continue
 		}
 		_ = response.Body.Close()
-		if response.StatusCode < http.StatusInternalServerError {
-			return
+		switch code := response.StatusCode; {
+		case code >= http.StatusInternalServerError, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
+			continue
+		case code >= http.StatusBadRequest:
+			l.Log.WarnContext(ctx, "an answer of the client was refused", "status", response.Status)
 		}
+		return
 	}
 	l.Log.WarnContext(ctx, "an answer of the client did not reach the endpoint")
 }

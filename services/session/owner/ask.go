@@ -22,11 +22,16 @@ type answer struct {
 type question struct {
 	answered chan answer   // of capacity 1
 	over     chan struct{} // closed once the server has the answer, or wants none
+	waiting  chan struct{} // holds a place for each who waits for that
 }
 
 func newQuestion() *question {
-	return &question{answered: make(chan answer, 1), over: make(chan struct{})}
+	return &question{answered: make(chan answer, 1), over: make(chan struct{}), waiting: make(chan struct{}, maxBringing)}
 }
+
+// maxBringing is how many may bring one answer at once, and wait: gateways that lost a connection, and a client that tries
+// again.
+const maxBringing = 4
 
 // takeTime is how long a client's answer waits at most for its server to take it. One that lives does so in milliseconds,
 // and clients, and what is between, wait longer than that for what they send.
@@ -91,13 +96,19 @@ func (s *session) await(ctx context.Context, to emitter, id json.RawMessage, sen
 // answer hands a client's response to whoever waits for it, and waits until the server has it, for takeTime at most:
 // where this process dies before, whoever brought it brings it to the next owner. One that nobody waits for is dropped,
 // unless calls of the owner before are being taken up, which may have asked. ErrStopped where the session lives on
-// elsewhere, and the question with it.
+// elsewhere, and the question with it; ErrBusy where too many bring the same.
 func (s *session) answer(ctx context.Context, m *jsonrpc.Message) error {
 	a := answer{result: m.Result}
 	if m.Error != nil {
 		a = answer{err: jsonrpc.ParseError(m.Error)}
 	}
 	if q := s.question(m.ID); q != nil {
+		select {
+		case q.waiting <- struct{}{}:
+			defer func() { <-q.waiting }()
+		default:
+			return ErrBusy
+		}
 		select {
 		case q.answered <- a:
 		default: // it was brought before

@@ -111,7 +111,7 @@ func (s *session) goOn(ctx context.Context, c *call, had *again) bool {
 	return true
 }
 
-// tookUp says that a call of the owner before is no longer taken up: what it asked is known to have been answered.
+// tookUp says that a call of the owner before is no longer taken up: what it asked then needs no answer any more.
 func (s *session) tookUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -124,18 +124,21 @@ func (s *session) takeUpCalls() {
 			s.keptParams.Add(int64(len(c.params)))
 		}
 		s.takingUp++
-		s.start(c, func(ctx context.Context) { s.takeUpCall(ctx, c) })
+		s.start(c, func(ctx context.Context) {
+			if !s.takeUpCall(ctx, c) {
+				s.again(ctx, c)
+			}
+		})
 	}
 	s.record.State = nil
 }
 
-// takeUpCall ends a call that was in flight: with the answer that the log has, with what the server still tells of it,
-// with that of a new try, or by saying that nobody knows.
-func (s *session) takeUpCall(ctx context.Context, c *call) {
+// takeUpCall ends a call that was in flight with the answer that the log has, or with what the server still tells of it. It
+// is false where there is neither.
+func (s *session) takeUpCall(ctx context.Context, c *call) bool {
 	defer s.tookUp()
 	if c.standing {
-		s.takeUpStanding(ctx, c)
-		return
+		return s.takeUpStanding(ctx, c)
 	}
 	answered := errors.New("answered")
 	had := again{heard: heard{s, callEmitter{s, c}}, told: map[string]int{}, asked: map[string][]json.RawMessage{}}
@@ -150,24 +153,22 @@ func (s *session) takeUpCall(ctx context.Context, c *call) {
 		}
 		return answered
 	})
-	switch {
-	case errors.Is(err, answered):
+	if errors.Is(err, answered) {
 		c.cancel(errCancelled) // nothing is to be added
 		s.finish(ctx, c, upstream.Reply{})
-	case err == nil && c.continuable() && s.goOn(ctx, c, &had):
-	default:
-		s.again(ctx, c)
+		return true
 	}
+	return err == nil && c.continuable() && s.goOn(ctx, c, &had)
 }
 
 // takeUpStanding is takeUpCall of a call whose answer, if there is one, is among what was said.
-func (s *session) takeUpStanding(ctx context.Context, c *call) {
-	if s.saidAnswer(ctx, c.id) {
+func (s *session) takeUpStanding(ctx context.Context, c *call) bool {
+	said := s.saidAnswer(ctx, c.id)
+	if said {
 		c.cancel(errCancelled) // nothing is to be added
 		s.finish(ctx, c, upstream.Reply{})
-		return
 	}
-	s.again(ctx, c)
+	return said
 }
 
 // saidAnswer reports whether the standing stream's log has the answer to a request.
@@ -182,7 +183,7 @@ func (s *session) saidAnswer(ctx context.Context, id json.RawMessage) bool {
 	return errors.Is(err, found)
 }
 
-// again carries a call out again if that may be done twice, or says that nobody knows.
+// again ends a call that was in flight with a new try: it carries it out again if that may be done twice, or says that nobody knows.
 func (s *session) again(ctx context.Context, c *call) {
 	if !c.repeatable || c.brought != nil && !s.complete(ctx, c) {
 		s.finish(ctx, c, failed(errOutcomeUnknown))

@@ -163,6 +163,7 @@ func (o *Owner) handOverAll() {
 	o.stopped = true
 	sessions := slices.Collect(maps.Values(o.sessions))
 	o.mu.Unlock()
+	o.stop()
 	o.endings.close() // calls that need no session go to other owners from now on
 	drain, cancel := context.WithTimeout(context.Background(), o.config.Drain)
 	defer cancel()

@@ -34,14 +34,17 @@ type Owner struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
-	opening  map[string]chan struct{} // being adopted here
-	away     map[string]time.Time     // sessions that were drained, until when others may adopt them first
+	adopting map[string]*adoption // by session
+	away     map[string]time.Time // sessions that were drained, until when others may adopt them first
 	stopped  bool
-	closing  sync.WaitGroup // sessions that moved away
+	closing  sync.WaitGroup // sessions that moved away, and adoptions
 	telling  chan struct{}  // holds a place for each session that is being told what changed
 
-	releasing chan struct{} // holds a place for each session that is being released
-	silent    atomic.Bool   // the store did not answer a write, nor a beat since
+	releasing chan struct{}   // holds a place for each session that is being released
+	adopts    chan struct{}   // holds a place for each session that is being adopted
+	life      context.Context // ends when all is handed over
+	stop      context.CancelFunc
+	silent    atomic.Bool // the store did not answer a write, nor a beat since
 
 	endings endings
 }
@@ -99,6 +102,8 @@ var (
 	ErrNotFound = errors.New("session not found")
 	// ErrFull: a limit on sessions is reached.
 	ErrFull = errors.New("no more sessions can be opened; close some or try again later")
+	// ErrBusy: the same is being done often enough already.
+	ErrBusy = errors.New("this is under way already; try again shortly")
 	// ErrStopped: this owner hands its sessions over.
 	ErrStopped = errors.New("this owner is stopping")
 	// ErrHandedOver: the session was handed over while the request was under way; its next owner knows what became of it.
@@ -166,7 +171,9 @@ func New(config Config) *Owner {
 	if config.Tell == nil {
 		config.Tell = func(*metricsv1.SessionEvent) {}
 	}
-	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, opening: map[string]chan struct{}{}, telling: make(chan struct{}, maxTelling), releasing: make(chan struct{}, maxTelling)}
+	o := &Owner{config: config, log: config.Log, sessions: map[string]*session{}, adopting: map[string]*adoption{}}
+	o.telling, o.releasing, o.adopts = make(chan struct{}, maxTelling), make(chan struct{}, maxTelling), make(chan struct{}, maxAdopts)
+	o.life, o.stop = context.WithCancel(context.Background())
 	o.guests = newGuests(o)
 	o.tasks = tasks.New(tasks.Config{Node: config.Node.Name, Store: config.Store, Repeat: o.repeat, Log: config.Log})
 	return o
@@ -272,95 +279,6 @@ func (o *Owner) buried(ctx context.Context, id, address string) bool {
 	return true
 }
 
-// session returns a session of this process, adopting it if nobody else owns it: ErrNotFound, *MovedError.
-func (o *Owner) session(ctx context.Context, id string) (*session, error) {
-	for {
-		o.mu.Lock()
-		if s := o.sessions[id]; s != nil {
-			o.mu.Unlock()
-			return s, nil
-		}
-		switch {
-		case o.stopped:
-			o.mu.Unlock()
-			return nil, ErrStopped
-		case o.config.Ready() != nil:
-			o.mu.Unlock()
-			return nil, ErrNotReady
-		}
-		wait := o.opening[id]
-		if wait == nil {
-			o.opening[id] = make(chan struct{})
-			o.mu.Unlock()
-			return o.adopt(ctx, id)
-		}
-		o.mu.Unlock()
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// adopt takes over a session whose owner is gone. One caller at a time for each session.
-func (o *Owner) adopt(ctx context.Context, id string) (s *session, err error) {
-	defer func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		switch {
-		case s != nil && o.stopped: // leaving frees it for others
-			s.cancel(errMoved)
-			s, err = nil, ErrStopped
-		case s != nil:
-			o.sessions[id] = s
-			o.tell(s, metricsv1.SessionEvent_KIND_ADOPTED, "")
-			s.takeUp()
-			s.takeUpCalls()
-		}
-		close(o.opening[id])
-		delete(o.opening, id)
-	}()
-	held, err := o.config.Store.Get(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, ErrNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a session: %w: %w", ErrStore, err)
-	}
-	if held.Owner.Holds() && held.Owner.Node != o.config.Node.Name {
-		return nil, movedTo(held)
-	}
-	if held.Owner.Node == o.config.Node.Name && o.isAway(id) {
-		return nil, ErrStopped
-	}
-	epoch, err := o.config.Store.Claim(ctx, id, o.config.Node.Name, held.Owner.Epoch)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, ErrNotFound
-	case err != nil && !errors.Is(err, store.ErrOwned):
-		return nil, fmt.Errorf("adopting a session: %w: %w", ErrStore, err)
-	}
-	claimed := err == nil
-	// What the owner before wrote until the claim counts, so it is read again under the new epoch.
-	if held, err = o.config.Store.Get(ctx, id); err != nil {
-		return nil, fmt.Errorf("reading an adopted session: %w: %w", ErrStore, err)
-	}
-	if !claimed {
-		return nil, movedTo(held)
-	}
-	o.log.InfoContext(ctx, "adopted a session", "session", id, "epoch", epoch)
-	return newSession(o, held.Record, epoch), nil
-}
-
-func movedTo(held store.Session) *MovedError {
-	return &MovedError{Facts{
-		Record: Told(held.Record),
-		Owner:  store.Node{Name: held.Owner.Node, Address: held.Owner.Address},
-		Epoch:  held.Owner.Epoch,
-	}}
-}
-
 // Asked is a request of a session's client.
 type Asked struct {
 	Message *jsonrpc.Message
@@ -403,13 +321,16 @@ func (o *Owner) Listen(ctx context.Context, id string, to Listening, send func(E
 }
 
 // Leave ends the Listen of a reader in good order: what it was passed counts as read, and what was not is the next one's.
-// Another reader's goes on.
-func (o *Owner) Leave(ctx context.Context, id, reader string) error {
-	s, err := o.session(ctx, id)
-	if err == nil {
-		s.standing.leave(reader)
+// Another reader's goes on. ErrStopped where the session is not this process's any more.
+func (o *Owner) Leave(id, reader string) error {
+	o.mu.Lock()
+	s := o.sessions[id]
+	o.mu.Unlock()
+	if s == nil {
+		return ErrStopped
 	}
-	return err
+	s.standing.leave(reader)
+	return nil
 }
 
 // Close ends a session; with unlessHeard not one whose standing stream is being read.

@@ -248,14 +248,14 @@ func TestAReaderThatLeavesMissesNothing(t *testing.T) {
 	if e := <-passed; string(e.Message) != `"a"` {
 		t.Fatalf("%q came", e.Message)
 	}
-	if err := o.Leave(t.Context(), id, "another"); err != nil {
+	if err := o.Leave(id, "another"); err != nil {
 		t.Error(err)
 	}
 	post(t, o, id, `"b"`)
 	if e := <-passed; string(e.Message) != `"b"` {
 		t.Errorf("%q came", e.Message)
 	}
-	if err := o.Leave(t.Context(), id, "first"); err != nil {
+	if err := o.Leave(id, "first"); err != nil {
 		t.Error(err)
 	}
 	if err := <-done; err != nil {
