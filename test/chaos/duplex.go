@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"erlmcp.dev/shared/jsonrpc"
@@ -143,7 +144,7 @@ func (c *duplex) call(ctx context.Context, tool string, a arguments, progress fu
 		}
 	}
 	m, err := c.until(ctx, fmt.Sprint(c.id), hear)
-	for errors.Is(err, errBroken) && c.line.untouched() {
+	for errors.Is(err, errBroken) && c.line.untouched() || err == nil && sendsOn(m) {
 		c.close()
 		if err := c.submit(ctx, body); err != nil {
 			return "", err
@@ -172,6 +173,16 @@ func (c *duplex) call(ctx context.Context, tool string, a arguments, progress fu
 		return "", err
 	}
 	return answerOf(m)
+}
+
+// sendsOn reports whether an answer says that the request was not carried out, for the connection ends.
+func sendsOn(m jsonrpc.Message) bool {
+	if m.Error == nil {
+		return false
+	}
+	e := jsonrpc.ParseError(m.Error)
+	o, _ := jsonrpc.GetString(e.Data, "dev.erlmcp/outcome")
+	return o == "not_sent" && strings.Contains(e.Message, "on a new connection")
 }
 
 // submit sends a message, on another connection where this one ended.

@@ -3,6 +3,7 @@ package transports
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,5 +87,44 @@ func expectNumber(t *testing.T, m jsonrpc.Message, want int) {
 	t.Helper()
 	if n, err := strconv.Atoi(string(jsonrpc.Get(m.Params, "n"))); err != nil || n != want {
 		t.Fatalf("%s came, want %d", m.Params, want)
+	}
+}
+
+// A client that sends one request after the other is served until the connection of its gateway that stops ends, behind an
+// answer. One request may come between the two: it is told that it was not carried out.
+func TestADrainingConnectionRefusesNothing(t *testing.T) {
+	for _, w := range ways {
+		if w.name != "websocket" && w.name != "tcp" {
+			continue
+		}
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, options{})
+			c := newClient(t, w.dial(t, s.at(), ""), mcp.V2025_11_25).connect()
+			const drained = 20
+			refused := false
+			for n := 0; ; n++ {
+				if n == drained {
+					go s.gateways[0].drain()
+				}
+				if c.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/list"}`, n)) != nil {
+					return // it ended
+				}
+				select {
+				case m := <-c.bad:
+					if m.Error != nil && (refused || !strings.Contains(string(m.Error), `"dev.erlmcp/outcome":"not_sent"`)) {
+						t.Fatalf("request %d was refused: %s", n, m.Error)
+					}
+					refused = m.Error != nil
+				case <-c.ended:
+					if n < drained {
+						t.Error("the connection ended before its gateway stopped")
+					}
+					return
+				case <-time.After(patience):
+					t.Fatal("nothing is answered")
+				}
+			}
+		})
 	}
 }

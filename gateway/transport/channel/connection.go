@@ -169,12 +169,13 @@ func (c *connection) watch() (stop func()) {
 	}
 }
 
-// drain ends the connection once the requests under way are answered.
+// drain ends the connection once the requests under way are answered. What is said outside of them is left to the client's
+// next connection first, while this one still takes requests: from there to its end none is refused but beside others.
 func (c *connection) drain() {
+	c.session.part()
 	c.settle()
 	select {
 	case <-c.quiet:
-		c.session.part()
 		c.end(Draining)
 	case <-c.ctx.Done():
 	}

@@ -8,6 +8,7 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
+	"erlmcp.dev/shared/upstream"
 )
 
 // request is one that is under way.
@@ -44,7 +45,7 @@ func (c *connection) admit(ctx context.Context, m *jsonrpc.Message, modern bool,
 	id := string(m.ID)
 	switch {
 	case c.settling:
-		return jsonrpc.Errorf(jsonrpc.CodeInternal, "this gateway is stopping; the request was not carried out, send it again on a new connection")
+		return upstream.NotSent("this gateway is stopping; the request was not carried out, send it again on a new connection")
 	case c.requests[id] != nil:
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is still under way")
 	case len(c.requests) >= c.server.MaxRequests:
