@@ -188,7 +188,7 @@ func (s *site) webSockets(ctx context.Context) error {
 	if err := waitListed(ctx, gateway.URL("legacy")); err != nil {
 		return err
 	}
-	was, wasOwner, err := s.memory(ctx)
+	was, err := s.gateway.Settled(ctx)
 	if err != nil {
 		return err
 	}
@@ -198,10 +198,10 @@ func (s *site) webSockets(ctx context.Context) error {
 		return err
 	}
 	defer held.Close()
-	now, nowOwner, err := s.memory(ctx)
+	now, err := s.gateway.Settled(ctx)
 	if err != nil {
 		return err
 	}
-	s.row("memory of an idle session on a WebSocket", "%.1f KB of the gateway, %.1f KB of its owner", s.each(now-was), s.each(nowOwner-wasOwner))
+	s.row("memory of an idle session on a WebSocket", "%.1f KB of the gateway", s.each(now-was))
 	return nil
 }
