@@ -14,7 +14,8 @@ rollback.sh docker|compose|swarm|kubernetes|helm [ENVIRONMENT] [options]
   compose      starts the services with the image --to, as many of each as there are; ENVIRONMENT production (the
                default) reads .env.prod where there is one
   swarm        rolls erlmcp_erlmcp back to the specification before; --all: each of the four services that was updated
-  kubernetes   undoes the last rollout of erlmcp-cluster, or goes to revision --to; --all: the other three too
+  kubernetes   undoes the last rollout of erlmcp-cluster, or goes to revision --to; --all: of each of the four that was
+               updated
   helm         rolls the release erlmcp back by one revision, or to revision --to
 
   kubernetes and helm delete pods of the release that is left when they are not ready: the others would wait for them.
@@ -152,10 +153,12 @@ rollback_swarm() {
 	local services=(erlmcp_erlmcp) service updated
 	[ -z "$all" ] || services+=(erlmcp_erlmcp-session erlmcp_erlmcp-registry erlmcp_erlmcp-metrics)
 	for service in "${services[@]}"; do
-		updated=$(docker service inspect "$service" -f '{{if .PreviousSpec}}yes{{end}}') || fail "there is no service $service"
-		if [ -n "$all" ] && [ "$updated" != yes ]; then
-			say "$service stays as it is: it was not updated"
-			continue
+		if [ -n "$all" ] && [ -z "$dry" ]; then
+			updated=$(docker service inspect "$service" -f '{{if .PreviousSpec}}yes{{end}}') || fail "there is no service $service"
+			if [ "$updated" != yes ]; then
+				say "$service stays as it is: it was not updated"
+				continue
+			fi
 		fi
 		run docker service rollback "$service"
 	done
@@ -199,12 +202,21 @@ rolled_out() {
 }
 
 rollback_kubernetes() {
-	local sets=(statefulset/erlmcp-cluster) set
+	local sets=(statefulset/erlmcp-cluster) undone=() set history
+	[ -z "$all" ] || [ -z "$to" ] || wrong "--to is a revision of one StatefulSet: not with --all"
 	[ -z "$all" ] || sets+=(statefulset/erlmcp-session statefulset/erlmcp-registry statefulset/erlmcp-metrics)
 	for set in "${sets[@]}"; do
+		if [ -n "$all" ] && [ -z "$dry" ]; then
+			history=$("$kubectl" --namespace "$namespace" rollout history "$set") || fail "there is no $set"
+			if [ "$(grep -c '^[0-9]' <<< "$history")" -lt 2 ]; then
+				say "$set stays as it is: it was not updated"
+				continue
+			fi
+		fi
 		run "$kubectl" --namespace "$namespace" rollout undo "$set" ${to:+--to-revision="$to"}
+		undone+=("$set")
 	done
-	rolled_out "${sets[@]}"
+	rolled_out "${undone[@]}"
 }
 
 rollback_helm() {

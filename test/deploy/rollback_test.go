@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +116,8 @@ var stuckCluster = map[string]string{
 	shift 2
 	case "$*" in
 	"rollout undo "*) echo "$*" >> "$TRACE" ;;
+	"rollout history statefulset/erlmcp-registry") printf 'statefulset.apps/s\nREVISION  CHANGE-CAUSE\n1         <none>\n\n' ;;
+	"rollout history "*) printf 'statefulset.apps/s\nREVISION  CHANGE-CAUSE\n3         <none>\n4         <none>\n\n' ;;
 	"get statefulsets --selector app.kubernetes.io/instance=erlmcp -o name") echo statefulset.apps/erlmcp-cluster ;;
 	"get statefulset"*observedGeneration*)
 		# The controller takes a moment to see the change.
@@ -147,5 +150,17 @@ func TestARollbackGetsPodsThatNeverBecameReadyOutOfTheWay(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// All StatefulSets go back but one that was never updated.
+func TestARollbackOfAllStatefulSets(t *testing.T) {
+	stand := newStandIns(t, stuckCluster)
+	refuses(t, stand.Env, "not with --all", "rollback.sh", "kubernetes", "--all", "--to", "3")
+	out := runs(t, stand.Env, "rollback.sh", "kubernetes", "--all")
+	undone := slices.DeleteFunc(stand.trace(t), func(line string) bool { return !strings.HasPrefix(line, "rollout undo ") })
+	want := []string{"rollout undo statefulset/erlmcp-cluster", "rollout undo statefulset/erlmcp-session", "rollout undo statefulset/erlmcp-metrics"}
+	if diff := cmp.Diff(want, undone); diff != "" || !strings.Contains(out, "erlmcp-registry stays as it is") {
+		t.Error(diff, out)
 	}
 }
