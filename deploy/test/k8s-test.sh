@@ -445,6 +445,7 @@ test_manifests() {
 	KUBECTL=$kubectl "$root/scripts/graceful-shutdown.sh" --namespace "$namespace" erlmcp-cluster-0 || die "graceful-shutdown.sh"
 	rolled_out erlmcp-cluster
 	KUBECTL=$kubectl "$root/scripts/rollback.sh" kubernetes || die "rollback.sh kubernetes"
+	KUBECTL=$kubectl "$root/scripts/rollback.sh" kubernetes --all || die "rollback.sh kubernetes --all"
 	unfailed "the scripts"
 	scale
 	drain
