@@ -16,7 +16,8 @@ LDFLAGS := -s -w -X $(BUILD).Version=$(VERSION) -X $(BUILD).Commit=$(COMMIT) -X 
 ALL = $(shell go list -m -f '{{.Path}}/...')
 # All modules' directories, from here.
 DIRS = $(shell go list -m -f '{{.Dir}}' | sed "s|^$(CURDIR)/||")
-# The race detector needs a C compiler; go env tells whether there is one.
+# The race detector needs a C compiler; go env tells whether there is one. Results are not taken from the cache (-count=1)
+# where tests start the program, whose changes it does not see.
 RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race,)
 
 FUZZTIME ?= 10s
@@ -41,7 +42,7 @@ build: ## Build the program into .build/bin/erlmcp
 
 .PHONY: test
 test: ## Test all modules, with the race detector (starts its own Redis and Postgres)
-	go test $(RACE) -timeout 20m $(ALL)
+	go test $(RACE) -count=1 -timeout 20m $(ALL)
 
 ##@ Before a commit
 
@@ -114,7 +115,7 @@ compile: build ## Compile all modules, tests too
 eunit: ## Unit tests: every package but those that start whole systems
 	go test $(RACE) -timeout 10m $(filter-out erlmcp.dev/test/...,$(ALL))
 ct: ## Integration tests: real processes, clusters, clients and deployments
-	cd test && go test $(RACE) -timeout 20m ./...
+	cd test && go test $(RACE) -count=1 -timeout 20m ./...
 check: lint generate-check deploy-check ## Everything that is checked without running it
 benchmark: microbench ## The Go benchmarks
 
