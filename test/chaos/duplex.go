@@ -177,12 +177,7 @@ func (c *duplex) call(ctx context.Context, tool string, a arguments, progress fu
 
 // sendsOn reports whether an answer says that the request was not carried out, for the connection ends.
 func sendsOn(m jsonrpc.Message) bool {
-	if m.Error == nil {
-		return false
-	}
-	e := jsonrpc.ParseError(m.Error)
-	o, _ := jsonrpc.GetString(e.Data, "dev.erlmcp/outcome")
-	return o == "not_sent" && strings.Contains(e.Message, "on a new connection")
+	return m.Error != nil && strings.Contains(jsonrpc.ParseError(m.Error).Message, "send it again on a new connection")
 }
 
 // submit sends a message, on another connection where this one ended.

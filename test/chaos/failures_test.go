@@ -273,7 +273,7 @@ func (s *site) row(t *testing.T, table *strings.Builder, row victim, kind string
 	name := row.name + " " + kind
 	if row.role() == "gateway" {
 		s.stream.comeBackAt(s.c.Gateways[0].URL("keeping")) // the one that is harmed
-		s.stream.breakOff()
+		testkit.Eventually(t, s.stream.breakOff(), 10*time.Second)
 	}
 	s.heardAll(t, name+", before")
 	breaks := s.stream.broke()

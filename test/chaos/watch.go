@@ -27,7 +27,8 @@ type watcher struct {
 	at      time.Time // when it came
 	changes int       // of lists that it heard of
 	numbers []number  // that it heard, as they came
-	breaks  int       // how often its stream ended
+	opens   int       // how often its stream was opened
+	breaks  int       // how often it ended
 	cut     context.CancelFunc
 	strange []string // what must not come
 }
@@ -72,6 +73,9 @@ func (w *watcher) once(ctx context.Context) error {
 	if response.StatusCode != http.StatusOK {
 		return nil
 	}
+	w.mu.Lock()
+	w.opens++
+	w.mu.Unlock()
 	events := sse.NewDecoder(response.Body, 1<<20)
 	for {
 		e, err := events.Next()
@@ -92,11 +96,17 @@ func (w *watcher) comeBackAt(url string) {
 	w.url = url
 }
 
-// breakOff breaks the stream.
-func (w *watcher) breakOff() {
+// breakOff breaks the stream, and returns what reports whether it was opened again.
+func (w *watcher) breakOff() (again func() bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut()
+	before := w.opens
+	return func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.opens > before
+	}
 }
 
 // take looks at an event: its number, if it has one, must be higher than all before.
