@@ -210,6 +210,11 @@ func failure(id json.RawMessage, status int, err *jsonrpc.Error) Reply {
 	return Reply{Status: status, Body: [][]byte{jsonrpc.ErrorResponse(id, err.JSON())}}
 }
 
+// Stopping is the error of a request that came too late to a gateway that stops: it was not carried out.
+func Stopping() *jsonrpc.Error {
+	return upstream.NotSent("this gateway is stopping; the request was not carried out, send it again on a new connection")
+}
+
 // Malformed is the reply to bytes that are no message: an error of jsonrpc.Parse or jsonrpc.Batch.
 func Malformed(m jsonrpc.Message, err error) Reply {
 	return failure(m.ID, http.StatusBadRequest, parseError(err))

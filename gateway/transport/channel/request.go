@@ -8,7 +8,6 @@ import (
 	"erlmcp.dev/gateway/engine"
 	"erlmcp.dev/shared/jsonrpc"
 	"erlmcp.dev/shared/mcp"
-	"erlmcp.dev/shared/upstream"
 )
 
 // request is one that is under way.
@@ -45,7 +44,7 @@ func (c *connection) admit(ctx context.Context, m *jsonrpc.Message, modern bool,
 	id := string(m.ID)
 	switch {
 	case c.settling:
-		return upstream.NotSent("this gateway is stopping; the request was not carried out, send it again on a new connection")
+		return engine.Stopping()
 	case c.requests[id] != nil:
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is still under way")
 	case len(c.requests) >= c.server.MaxRequests:
