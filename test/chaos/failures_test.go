@@ -275,6 +275,9 @@ func (s *site) row(t *testing.T, table *strings.Builder, row victim, kind string
 		s.stream.comeBackAt(s.c.Gateways[0].URL("keeping")) // the one that is harmed
 		testkit.Eventually(t, s.stream.breakOff(), 10*time.Second)
 	}
+	if row.role() == "session" {
+		s.ownersServe(t)
+	}
 	s.heardAll(t, name+", before")
 	breaks := s.stream.broke()
 	healed := s.tally.harm(row.name, map[string]string{"stopped": "kill", "frozen": "freeze", "rolled": "roll"}[kind])
@@ -406,6 +409,43 @@ func (s *site) again(ctx context.Context, since time.Time, column string) (time.
 		}
 		wait(ctx, 10*time.Millisecond)
 	}
+}
+
+// ownersServe waits until sessions are opened at each owner over each gateway: what is seen then comes of the one that is
+// harmed, and not of one that is still being found after the row before.
+func (s *site) ownersServe(t *testing.T) {
+	t.Helper()
+	for _, g := range s.c.Gateways {
+		for _, o := range s.c.Sessions {
+			testkit.Eventually(t, func() error {
+				before, err := opened(t.Context(), o)
+				if err != nil {
+					return err
+				}
+				if _, err := newRaw(t.Context(), g.URL("stateful"), "2025-11-25"); err != nil {
+					return err
+				}
+				if now, err := opened(t.Context(), o); err != nil || now == before {
+					return fmt.Errorf("%s opened no session at %s: %w", g.Name(), o.Name(), err)
+				}
+				return nil
+			}, 30*time.Second)
+		}
+	}
+}
+
+// opened is how many sessions an owner opened, as its metrics say.
+func opened(ctx context.Context, owner *cluster.Node) (count string, err error) {
+	_, body, err := owner.Get(ctx, "/metrics")
+	if err != nil {
+		return "", err
+	}
+	_, count, found := strings.Cut(body, "\nerlmcp_sessions_created_total ")
+	if !found {
+		return "", errors.New("/metrics does not count sessions")
+	}
+	count, _, _ = strings.Cut(count, "\n")
+	return count, nil
 }
 
 // heardAll waits until the open stream's client has heard what was said so far.
