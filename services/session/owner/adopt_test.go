@@ -26,15 +26,22 @@ func (s slow) Claim(ctx context.Context, id, node string, epoch uint64) (uint64,
 	return s.Store.Claim(ctx, id, node, epoch)
 }
 
-// Of an owner of many sessions that died, each waits for its turn to be adopted, longer than who asks for it: it is
-// adopted all the same.
-func TestAnAdoptionOutlivesWhoAskedForIt(t *testing.T) {
+// orphan is a session in a store, whose owner is gone.
+func orphan(t *testing.T) (store.Store, owner.Facts) {
+	t.Helper()
 	held := memory.New(store.Limits{})
 	gone := owner.New(owner.Config{Node: store.Node{Name: "gone", Address: "gone"}, Store: held, Catalog: emptyCatalog{}})
 	opened, err := gone.Open(t.Context(), store.Record{Principal: "someone"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return held, opened
+}
+
+// Of an owner of many sessions that died, each waits for its turn to be adopted, longer than who asks for it: it is
+// adopted all the same.
+func TestAnAdoptionOutlivesWhoAskedForIt(t *testing.T) {
+	held, opened := orphan(t)
 	turn := make(chan struct{})
 	next, stop := start(t, "next", slow{held, turn})
 	defer stop()
@@ -54,12 +61,7 @@ func TestAnAdoptionOutlivesWhoAskedForIt(t *testing.T) {
 
 // An owner that stops gives up what it is adopting.
 func TestAnOwnerThatStopsAdoptsNoMore(t *testing.T) {
-	held := memory.New(store.Limits{})
-	gone := owner.New(owner.Config{Node: store.Node{Name: "gone", Address: "gone"}, Store: held, Catalog: emptyCatalog{}})
-	opened, err := gone.Open(t.Context(), store.Record{Principal: "someone"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	held, opened := orphan(t)
 	next, stop := start(t, "next", slow{held, nil})
 	impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()

@@ -393,22 +393,14 @@ func (o *Owner) letHeld(s *session) bool {
 // moved drops a session that another process adopted: the store refused our epoch.
 func (o *Owner) moved(s *session) {
 	o.mu.Lock()
-	ours := o.letHeld(s)
-	closes := ours && !o.stopped // else handOverAll closes it
-	if closes {
-		o.closing.Add(1)
-	}
-	o.mu.Unlock()
-	if !ours {
+	defer o.mu.Unlock()
+	if !o.letHeld(s) {
 		return
 	}
 	o.log.Warn("a session was adopted by another owner", "session", s.record.ID, "epoch", s.epoch)
 	s.cancel(errMoved)
-	if closes {
-		go func() { // not waited for here: one of its own calls may have brought us here
-			defer o.closing.Done()
-			s.close()
-		}()
+	if !o.stopped { // else handOverAll closes it
+		o.closing.Go(s.close) // not waited for here: one of its own calls may have brought us here
 	}
 }
 
