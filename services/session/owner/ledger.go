@@ -183,7 +183,8 @@ func (s *session) saidAnswer(ctx context.Context, id json.RawMessage) bool {
 	return errors.Is(err, found)
 }
 
-// again ends a call that was in flight with a new try: it carries it out again if that may be done twice, or says that nobody knows.
+// again ends a call that was in flight with a new try, if it may be carried out twice, or by saying that nobody knows what
+// became of it.
 func (s *session) again(ctx context.Context, c *call) {
 	if !c.repeatable || c.brought != nil && !s.complete(ctx, c) {
 		s.finish(ctx, c, failed(errOutcomeUnknown))
